@@ -1,0 +1,106 @@
+"""tokenq: train language models from scores with deep Q-learning.
+
+Every public name is imported when it is first used, so `import tokenq` itself is instant.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenq.acting.explore import Boltzmann as Boltzmann
+    from tokenq.acting.explore import EpsilonGreedy as EpsilonGreedy
+    from tokenq.config.schema import PretrainConfig as PretrainConfig
+    from tokenq.config.schema import ReplayConfig as ReplayConfig
+    from tokenq.config.schema import TrainConfig as TrainConfig
+    from tokenq.envs.walks import Walks as Walks
+    from tokenq.errors import CheckpointError as CheckpointError
+    from tokenq.errors import ConfigError as ConfigError
+    from tokenq.errors import DataError as DataError
+    from tokenq.errors import Diverged as Diverged
+    from tokenq.errors import RewardError as RewardError
+    from tokenq.errors import TokenqError as TokenqError
+    from tokenq.errors import UserError as UserError
+    from tokenq.learning.objectives import DQN as DQN
+    from tokenq.learning.objectives import DoubleDQN as DoubleDQN
+    from tokenq.learning.objectives import Soft as Soft
+    from tokenq.learning.scaling import RawRewards as RawRewards
+    from tokenq.learning.scaling import Standardise as Standardise
+    from tokenq.learning.scaling import WorstIsZero as WorstIsZero
+    from tokenq.learning.sync import Adaptive as Adaptive
+    from tokenq.learning.sync import NoTarget as NoTarget
+    from tokenq.learning.sync import Periodic as Periodic
+    from tokenq.learning.sync import Polyak as Polyak
+    from tokenq.learning.sync import RandomPartial as RandomPartial
+    from tokenq.learning.target import Adapter as Adapter
+    from tokenq.learning.target import Full as Full
+    from tokenq.learning.target import HeadOnly as HeadOnly
+    from tokenq.learning.target import LastLayers as LastLayers
+    from tokenq.learning.target import TargetConfig as TargetConfig
+    from tokenq.learning.values import Head as Head
+    from tokenq.learning.values import Logits as Logits
+    from tokenq.learning.values import Raw as Raw
+    from tokenq.replay.buffer import Replay as Replay
+    from tokenq.replay.samplers import Prioritised as Prioritised
+    from tokenq.replay.samplers import Recent as Recent
+    from tokenq.replay.samplers import Uniform as Uniform
+    from tokenq.trainer import QTrainer as QTrainer
+    from tokenq.types import Batch as Batch
+    from tokenq.types import Episode as Episode
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Adapter": "learning.target",
+    "Adaptive": "learning.sync",
+    "Batch": "types",
+    "Boltzmann": "acting.explore",
+    "CheckpointError": "errors",
+    "ConfigError": "errors",
+    "DQN": "learning.objectives",
+    "DataError": "errors",
+    "Diverged": "errors",
+    "DoubleDQN": "learning.objectives",
+    "Episode": "types",
+    "EpsilonGreedy": "acting.explore",
+    "Full": "learning.target",
+    "Head": "learning.values",
+    "HeadOnly": "learning.target",
+    "LastLayers": "learning.target",
+    "Logits": "learning.values",
+    "NoTarget": "learning.sync",
+    "Periodic": "learning.sync",
+    "Polyak": "learning.sync",
+    "PretrainConfig": "config.schema",
+    "Prioritised": "replay.samplers",
+    "QTrainer": "trainer",
+    "RandomPartial": "learning.sync",
+    "Raw": "learning.values",
+    "RawRewards": "learning.scaling",
+    "Recent": "replay.samplers",
+    "Replay": "replay.buffer",
+    "ReplayConfig": "config.schema",
+    "RewardError": "errors",
+    "Soft": "learning.objectives",
+    "Standardise": "learning.scaling",
+    "TargetConfig": "learning.target",
+    "TokenqError": "errors",
+    "TrainConfig": "config.schema",
+    "Uniform": "replay.samplers",
+    "UserError": "errors",
+    "Walks": "envs.walks",
+    "WorstIsZero": "learning.scaling",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tokenq' has no attribute {name!r}")
+    value = getattr(import_module(f"tokenq.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,247 @@
+"""Fresh episodes: prompts in order, completions from the behaviour policy, scores from the reward functions."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tokenq.acting.rewards import Rewards, Scores, TrainerState
+from tokenq.errors import DataError
+from tokenq.nets.generation import complete
+from tokenq.nets.language import LanguageQ
+from tokenq.nets.reference import Reference, log_probabilities
+from tokenq.types import Episode
+
+Row = Mapping[str, Any]
+"""A row of the data: `prompt` (text or messages) and whatever else the reward functions want to see."""
+
+
+class Exploration(Protocol):
+    """From logits to what is drawn from."""
+
+    def log_probabilities(self, logits: Float[Tensor, "B V"], update: int) -> Float[Tensor, "B V"]:
+        """Log-probabilities to draw the next token from."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A row ready for the model: its tokens, and the text they stand for."""
+
+    row: Row
+    tokens: list[int]
+    text: str
+
+
+class Writer:
+    """Turns rows into prompts and prompts into completions, with one model and tokenizer.
+
+    `ends` are the tokens that end a text, `context` the longest text the model can read (None: unlimited).
+    """
+
+    def __init__(self, network: LanguageQ, tokenizer: Any, ends: Sequence[int], context: int | None) -> None:
+        self.network = network
+        self.tokenizer = tokenizer
+        self.ends = list(ends)
+        self.context = context
+
+    def prompt(self, row: Row, max_completion_length: int) -> Prompt:
+        """The prompt of a row as tokens; raises `DataError` if no room is left for a completion."""
+        given = row["prompt"]
+        if isinstance(given, str):
+            tokens, text = list(self.tokenizer(given)["input_ids"]), given
+            while len(tokens) > 1 and tokens[-1] in self.ends:
+                tokens.pop()
+        else:
+            if self.tokenizer.chat_template is None:
+                raise DataError("prompt: got messages, but the tokenizer has no chat template; set chat_template")
+            text = self.tokenizer.apply_chat_template(given, tokenize=False, add_generation_prompt=True)
+            tokens = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        if not tokens:
+            raise DataError(f"prompt: got {given!r}, which has no tokens; expected at least one")
+        if self.context is not None and len(tokens) + max_completion_length > self.context:
+            raise DataError(
+                f"prompt {text[:60]!r}: got {len(tokens)} tokens and max_completion_length {max_completion_length}, "
+                f"expected at most {self.context} together, the model's context; shorten one of them"
+            )
+        return Prompt(row, tokens, text)
+
+    def complete(
+        self, prompts: Sequence[Prompt], exploration: Exploration, max_completion_length: int, update: int
+    ) -> list[list[int]]:
+        """One completion for each prompt, as tokens."""
+        tokens = [prompt.tokens for prompt in prompts]
+        policy = lambda logits: exploration.log_probabilities(logits, update)  # noqa: E731 a name would say no more
+        return complete(self.network.model, tokens, policy, max_completion_length, self.ends)
+
+    def text(self, prompt: Prompt, completion: Sequence[int]) -> str:
+        """A completion as text, with the space that may lead it, which decoding it alone would lose."""
+        decode = self.tokenizer.decode
+        before = decode(prompt.tokens, skip_special_tokens=True)
+        whole = decode([*prompt.tokens, *completion], skip_special_tokens=True)
+        return whole[len(before) :] if whole.startswith(before) else decode(completion, skip_special_tokens=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Completions:
+    """Scored completions: what people read, what the log counts, and the episodes for the replay."""
+
+    prompts: list[Prompt]
+    tokens: list[list[int]]
+    texts: list[str]
+    scores: Scores
+    ended: list[bool]
+
+    def episodes(self, bootstrap_truncated: bool) -> list[Episode]:
+        """Episodes whose reward sits on the last decision.
+
+        A completion cut at its longest length was scored as it stands, so it ends there, unless `bootstrap_truncated`
+        asks for the value of what might have followed.
+        """
+        return [
+            Episode(
+                tokens=np.array([*prompt.tokens, *tokens]),
+                decisions=np.arange(len(prompt.tokens), len(prompt.tokens) + len(tokens)),
+                rewards=np.array([0.0] * (len(tokens) - 1) + [total]),
+                terminated=ended or not bootstrap_truncated,
+                columns={"prompt": prompt.row["prompt"], "completion": text},
+            )
+            for prompt, tokens, text, total, ended in zip(
+                self.prompts, self.tokens, self.texts, self.scores.total, self.ended, strict=True
+            )
+        ]
+
+    def metrics(self) -> dict[str, float]:
+        """TRL's metric names."""
+        lengths = [len(tokens) for tokens in self.tokens]
+        return {
+            "reward": float(np.nanmean(self.scores.total)),
+            "reward_std": float(np.nanstd(self.scores.total)),
+            "completions/mean_length": float(np.mean(lengths)),
+            "completions/clipped_ratio": 1 - float(np.mean(self.ended)),
+            **self.scores.metrics,
+        }
+
+    def table(self) -> dict[str, list[Any]]:
+        """The columns of the completions table."""
+        texts = [p.row["prompt"] if isinstance(p.row["prompt"], str) else json.dumps(p.row["prompt"]) for p in self.prompts]
+        return {"prompt": texts, "completion": self.texts, **self.scores.parts, **self.scores.extras, "total": list(self.scores.total)}
+
+
+def write_and_score(
+    writer: Writer,
+    prompts: Sequence[Prompt],
+    rewards: Rewards,
+    exploration: Exploration,
+    max_completion_length: int,
+    state: TrainerState,
+) -> Completions:
+    """Complete prompts and score the completions; each is one reward call."""
+    tokens = writer.complete(prompts, exploration, max_completion_length, state.global_step)
+    texts = [writer.text(prompt, part) for prompt, part in zip(prompts, tokens, strict=True)]
+    answers = [
+        text if isinstance(prompt.row["prompt"], str) else [{"role": "assistant", "content": text}]
+        for prompt, text in zip(prompts, texts, strict=True)
+    ]
+    names = dict.fromkeys(name for prompt in prompts for name in prompt.row)
+    columns = {name: [prompt.row.get(name) for prompt in prompts] for name in names}
+    scores = rewards([prompt.row["prompt"] for prompt in prompts], answers, tokens, columns, state)
+    return Completions(list(prompts), tokens, texts, scores, [part[-1] in writer.ends for part in tokens])
+
+
+@dataclass
+class PromptOrder:
+    """Prompts in a shuffled order, epoch after epoch; `cursor` counts all prompts ever taken and is its whole state."""
+
+    rows: Sequence[Row]
+    seed: int
+    cursor: int = field(default=0)
+
+    def take(self, n: int, repeats: int) -> list[Row]:
+        """The next n rows, where each prompt comes `repeats` times in a row."""
+        groups = [[self._next()] * repeats for _ in range(math.ceil(n / repeats))]
+        return [row for group in groups for row in group][:n]
+
+    def _next(self) -> Row:
+        epoch, position = divmod(self.cursor, len(self.rows))
+        self.cursor += 1
+        return self.rows[_permutation(self.seed, epoch, len(self.rows))[position]]
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, n: int) -> list[int]:
+    return np.random.default_rng([seed, epoch]).permutation(n).tolist()
+
+
+class Rollout:
+    """Writes and scores fresh episodes, with the reference's record attached.
+
+    Its whole state is the position in the prompt order and the count of reward calls. If a reward function fails, both
+    and torch's random numbers go back to where they were, so that a resumed run asks the same question again.
+    """
+
+    def __init__(
+        self, writer: Writer, order: PromptOrder, rewards: Rewards, exploration: Exploration, reference: Reference,
+        settings: "RolloutSettings",
+    ) -> None:
+        self.writer = writer
+        self.order = order
+        self.rewards = rewards
+        self.exploration = exploration
+        self.reference = reference
+        self.settings = settings
+        self.reward_calls = 0
+        self.metrics: dict[str, float] = {}
+        self.completions: Completions | None = None
+
+    def __call__(self, update: int) -> list[Episode]:
+        """Fresh episodes for the replay."""
+        cursor, random = self.order.cursor, torch.get_rng_state()
+        settings = self.settings
+        try:
+            rows = self.order.take(settings.completions, settings.num_generations)
+            prompts = [self.writer.prompt(row, settings.max_completion_length) for row in rows]
+            done = write_and_score(
+                self.writer, prompts, self.rewards, self.exploration, settings.max_completion_length,
+                TrainerState(update, settings.max_steps),
+            )
+        except BaseException:
+            self.order.cursor = cursor
+            torch.set_rng_state(random)
+            raise
+        self.reward_calls += len(rows)
+        self.completions = done
+        episodes = self.reference.record(done.episodes(settings.bootstrap_truncated))
+        self.metrics = done.metrics() | {
+            "kl": float(np.mean(kl_to_reference(self.writer.network, episodes))),
+            "reward_calls": self.reward_calls,
+        }
+        return episodes
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """How many completions a rollout writes, how long they may be, and what being cut off means."""
+
+    completions: int
+    num_generations: int
+    max_completion_length: int
+    max_steps: int
+    bootstrap_truncated: bool
+
+
+def kl_to_reference(network: LanguageQ, episodes: Sequence[Episode]) -> list[float]:
+    """Σ log π/π_ref over each episode's decisions, in nats; its mean over fresh episodes estimates KL(π ‖ π_ref)."""
+    ratios = []
+    for log, episode in zip(log_probabilities(network, episodes), episodes, strict=True):
+        record = episode.record
+        if record is None:
+            raise DataError("an episode has no reference record; compute it first")
+        ratios.append(float((log - (record.logit - record.logsumexp[:-1])).sum()))
+    return ratios

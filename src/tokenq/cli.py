@@ -1,0 +1,113 @@
+"""The command `tokenq`: read the command line, import what the verb needs, call one function.
+
+Nothing heavy is imported before the verb is known. Exit status: 0 done, 2 the user's mistake, 1 a fault of ours,
+130 interrupted; every error that tokenq raises on purpose is one line.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+
+from tokenq import __version__
+from tokenq.errors import ConfigError, TokenqError, UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status. `argv` defaults to the program's arguments."""
+    try:
+        _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except TokenqError as error:
+        print(f"tokenq: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    except KeyboardInterrupt:
+        print("tokenq: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _dispatch(argv: list[str]) -> None:
+    verb, rest = (argv[0], argv[1:]) if argv else ("", [])
+    if verb in ("-h", "--help"):
+        print(_usage())
+    elif verb == "--version":
+        print(f"tokenq {__version__}")
+    elif verb in VERBS:
+        VERBS[verb][0](rest)
+    else:
+        close = get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "see tokenq --help"
+        raise ConfigError(
+            f"got {f'command {verb!r}' if verb else 'no command'}, expected one of {', '.join(VERBS)}; {hint}"
+        )
+
+
+def _usage() -> str:
+    commands = "\n".join(f"  {verb:<10} {summary}" for verb, (_, summary) in VERBS.items())
+    return (
+        "usage: tokenq COMMAND ...\n\nTrain language models from scores with deep Q-learning.\n\n"
+        f"commands:\n{commands}\n\noptions:\n  --help     Show this text; after a command, its options.\n"
+        "  --version  Show the version."
+    )
+
+
+def _train(argv: list[str]) -> None:
+    from tokenq.config.parse import parse
+    from tokenq.config.schema import TrainConfig
+
+    config = parse(argv, TrainConfig, "tokenq train")
+    from tokenq.run.train import train
+
+    train(config)
+
+
+def _evaluate(argv: list[str]) -> None:
+    from tokenq.config.parse import parse
+    from tokenq.config.schema import EvaluateConfig
+
+    config = parse(argv, EvaluateConfig, "tokenq evaluate")
+    from tokenq.run.evaluate import evaluate
+
+    evaluate(config)
+
+
+def _generate(argv: list[str]) -> None:
+    from tokenq.config.parse import parse
+    from tokenq.config.schema import GenerateConfig
+
+    config = parse(argv, GenerateConfig, "tokenq generate")
+    from tokenq.run.generate import generate
+
+    generate(config)
+
+
+def _pretrain(argv: list[str]) -> None:
+    from tokenq.config.parse import parse
+    from tokenq.config.schema import TrainConfig
+
+    config = parse(argv, TrainConfig, "tokenq pretrain")
+    from tokenq.run.pretrain import pretrain
+
+    pretrain(config)
+
+
+def _env(argv: list[str]) -> None:
+    if argv in (["-h"], ["--help"]):
+        print("usage: tokenq env\n\nShow the versions that a report of a fault should name.")
+        return
+    if argv:
+        raise ConfigError(f"got {' '.join(argv)!r}, expected nothing after tokenq env")
+    import platform
+
+    from tokenq.run.report import versions
+
+    for name, version in {"platform": platform.platform(), **versions(), "tokenq": __version__}.items():
+        print(f"{name}: {version or 'not installed'}")
+
+
+VERBS: dict[str, tuple[Callable[[list[str]], None], str]] = {
+    "train": (_train, "Train a model from scores, from logs or with a reward function; every run is one folder."),
+    "evaluate": (_evaluate, "Measure what a run learned, against the model it started from."),
+    "generate": (_generate, "Let the model of a run answer prompts."),
+    "pretrain": (_pretrain, "Train a small model from scratch by next-token prediction."),
+    "env": (_env, "Show the versions that a report of a fault should name."),
+}

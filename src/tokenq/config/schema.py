@@ -1,0 +1,248 @@
+"""Every setting of every command: plain frozen dataclasses whose field docstrings are the command line's help.
+
+All periods are counted in updates (optimiser steps). Only the top floors read these classes; parts get plain arguments.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tokenq.acting.explore import Boltzmann, EpsilonGreedy
+from tokenq.envs.walks import Walks
+from tokenq.errors import ConfigError
+from tokenq.learning.objectives import DQN, DoubleDQN, Soft
+from tokenq.learning.scaling import RawRewards, Standardise, WorstIsZero
+from tokenq.learning.target import TargetConfig
+from tokenq.replay.samplers import Prioritised, Recent, Uniform
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """Which episodes are kept, and which of them an update sees."""
+
+    capacity_episodes: int | None = 10_000
+    """Episodes kept at most, >= 1; the oldest leave first. null: no limit."""
+    capacity_tokens: int | None = None
+    """Tokens kept at most, prompts included, >= 1. null: no limit."""
+    sampler: Uniform | Recent | Prioritised = field(default_factory=Uniform)
+    """How episodes are drawn."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "capacity_episodes", "capacity_tokens")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Next-token prediction from scratch: the model that training starts from where none is given."""
+
+    max_steps: int = 0
+    """Updates of pretraining, >= 0; 0 is none."""
+    per_device_train_batch_size: int = 100
+    """Texts per update and device, >= 1."""
+    learning_rate: float = 1e-3
+    """Largest step size of AdamW, > 0; warmed up over a tenth of the updates, then decayed along a cosine."""
+    dataset: str | None = None
+    """Texts to learn from: a file or a `datasets` id; null: the texts of `dataset` or of the task."""
+    layers: int = 6
+    """Transformer blocks, >= 1."""
+    width: int = 144
+    """Size of the hidden states, a multiple of `heads`."""
+    heads: int = 12
+    """Attention heads, >= 1."""
+    context: int = 64
+    """Longest text in tokens, >= 2."""
+    vocabulary: int | None = None
+    """Rows of the output matrix, at least one per token of the tokenizer; null: exactly that."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 0, "max_steps")
+        _at_least(self, 1, "per_device_train_batch_size", "layers", "width", "heads", "vocabulary")
+        _at_least(self, 2, "context")
+        _positive(self, "learning_rate")
+        if self.width % self.heads:
+            raise ConfigError(f"width: got {self.width}, expected a multiple of heads ({self.heads})")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a language model from scores."""
+
+    model: str | None = None
+    """Folder or hub id of the causal language model to start from; null: a small one made by `pretrain`."""
+    task: Walks | None = None
+    """A built-in task, with its own data and reward."""
+    dataset: str | None = None
+    """Scored episodes to learn from: .jsonl, .json, .parquet, .csv or a `datasets` id."""
+    prompt_dataset: str | None = None
+    """Prompts to answer with fresh text, and columns for the reward functions; the same formats."""
+    eval_dataset: str | None = None
+    """Prompts to evaluate on; null: those that are trained on."""
+    reward_funcs: list[str | dict[str, Any]] = field(default_factory=list)
+    """Rewards: `module:name`, `file.py:Name`, a folder with a classifier, or {path: ..., args: {...}}."""
+    reward_weights: list[float] | None = None
+    """Weight of each reward function; null: all 1."""
+    output_dir: str | None = None
+    """Folder of the run."""
+    seed: int = 0
+    """Seed of every random stream, >= 0."""
+    max_steps: int = 400
+    """Updates in all, >= 1."""
+    offline_steps: int | None = None
+    """How many updates come first, from `dataset` alone; null: all without a reward, none without data, else half."""
+    per_device_train_batch_size: int = 32
+    """Episodes per forward pass and device, >= 1."""
+    gradient_accumulation_steps: int = 1
+    """Forward passes per update, >= 1."""
+    generation_batch_size: int = 32
+    """Completions per rollout, a multiple of `num_generations`."""
+    num_generations: int = 1
+    """Completions per prompt in a rollout, >= 1."""
+    steps_per_generation: int = 1
+    """Updates per rollout, >= 1."""
+    max_completion_length: int = 64
+    """Longest completion in tokens, >= 1."""
+    temperature: float = 1.0
+    """Temperature of rollouts, > 0."""
+    top_k: int = 0
+    """Rollouts draw from the k most probable tokens; 0: from all."""
+    top_p: float = 1.0
+    """Rollouts draw from the smallest set of tokens with this probability, in (0, 1]."""
+    exploration: Boltzmann | EpsilonGreedy | None = None
+    """How rollouts choose tokens; null: boltzmann with `temperature`, `top_k` and `top_p`."""
+    bootstrap_truncated: bool = False
+    """Whether a completion cut off at `max_completion_length` is valued as if it went on; false: it ends there."""
+    chat_template: str | None = None
+    """Jinja template for conversations, or a file with one; null: the tokenizer's own."""
+    objective: Soft | DQN | DoubleDQN = field(default_factory=Soft)
+    """What is learned."""
+    target: TargetConfig = field(default_factory=TargetConfig)
+    """The lagging copy that targets are computed from."""
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    """The store of episodes."""
+    reward_scale: RawRewards | WorstIsZero | Standardise | None = None
+    """How returns are shifted and scaled; null: worst_is_zero without a reward function, standardise with one."""
+    learning_rate: float = 3e-4
+    """Step size of AdamW, > 0."""
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
+    """How the step size goes from its largest value at the end of the warm-up to 0 at the last update."""
+    warmup_steps: int = 0
+    """Updates over which the step size rises from 0, >= 0."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay, >= 0."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm, > 0."""
+    logging_steps: int = 10
+    """Updates between two lines of metrics, >= 1."""
+    eval_steps: int | None = None
+    """Updates between two evaluations, >= 1; null: only before and after training."""
+    eval_samples: int = 128
+    """Completions per evaluation, >= 1."""
+    save_steps: int = 100
+    """Updates between two checkpoints, >= 1."""
+    save_total_limit: int = 2
+    """Checkpoints kept, >= 2: should the newest be damaged, the one before it is there."""
+    log_completions: bool = True
+    """Whether completions are written to the run's folder."""
+    report_to: list[str] = field(default_factory=list)
+    """Trackers to report to as well, such as tensorboard."""
+    resume: bool = False
+    """Go on from the newest whole checkpoint in `output_dir`."""
+    use_peft: bool = False
+    """Train LoRA adapters instead of all weights."""
+    lora_r: int = 16
+    """Rank of the adapters, >= 1."""
+    lora_alpha: int = 32
+    """Scale of the adapters is this over the rank, >= 1."""
+    lora_dropout: float = 0.0
+    """Dropout in the adapters, in [0, 1)."""
+    lora_target_modules: list[str] | None = None
+    """Names of the modules that get adapters; null: what peft knows for the model."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number type of the weights."""
+    trust_remote_code: bool = False
+    """Whether code that comes with a model may run."""
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    """Pretraining from scratch."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 0, "seed", "offline_steps", "warmup_steps")
+        _at_least(self, 1, "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
+        _at_least(self, 1, "generation_batch_size", "num_generations", "steps_per_generation", "max_completion_length")
+        _at_least(self, 1, "logging_steps", "eval_steps", "eval_samples", "save_steps", "lora_r", "lora_alpha")
+        _at_least(self, 2, "save_total_limit")
+        _positive(self, "learning_rate", "max_grad_norm")
+        Boltzmann(self.temperature, self.top_k, self.top_p)
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ConfigError(f"weight_decay: got {self.weight_decay}, expected a finite number >= 0")
+        if not 0 <= self.lora_dropout < 1:
+            raise ConfigError(f"lora_dropout: got {self.lora_dropout}, expected a number in [0, 1)")
+        if self.offline_steps is not None and self.offline_steps > self.max_steps:
+            raise ConfigError(f"offline_steps: got {self.offline_steps}, expected at most max_steps ({self.max_steps})")
+        if self.generation_batch_size % self.num_generations:
+            multiple = f"expected a multiple of num_generations ({self.num_generations})"
+            raise ConfigError(f"generation_batch_size: got {self.generation_batch_size}, {multiple}")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure what a run learned, against the model it started from."""
+
+    run: str
+    """Folder of the run."""
+    dataset: str | None = None
+    """Prompts to evaluate on; null: those of the run."""
+    eval_samples: int = 128
+    """Completions, >= 1."""
+    temperature: float = 1.0
+    """Temperature of the drawn completions, > 0; greedy ones are measured as well."""
+    seed: int = 0
+    """Seed of the draw, >= 0."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 0, "seed")
+        _at_least(self, 1, "eval_samples")
+        _positive(self, "temperature")
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """Let the model of a run answer prompts."""
+
+    run: str
+    """Folder of the run."""
+    prompt: list[str] = field(default_factory=list)
+    """A text to continue, or a user's message if the model has a chat template."""
+    num_generations: int = 1
+    """Completions per prompt, >= 1."""
+    max_completion_length: int = 64
+    """Longest completion in tokens, >= 1."""
+    temperature: float = 1.0
+    """Temperature, > 0."""
+    top_k: int = 0
+    """Draw from the k most probable tokens; 0: from all."""
+    top_p: float = 1.0
+    """Draw from the smallest set of tokens with this probability, in (0, 1]."""
+    greedy: bool = False
+    """Always take the best token; temperature, top_k and top_p then say nothing."""
+    seed: int = 0
+    """Seed of the draw, >= 0."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 0, "seed")
+        _at_least(self, 1, "num_generations", "max_completion_length")
+        if not self.prompt:
+            raise ConfigError("prompt: got none, expected at least one --prompt TEXT")
+        Boltzmann(self.temperature, self.top_k, self.top_p)
+
+
+def _at_least(config: Any, least: int, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise ConfigError(f"{name}: got {value}, expected an integer >= {least}")
+
+
+def _positive(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not 0 < value < float("inf"):
+            raise ConfigError(f"{name}: got {value}, expected a finite number > 0")

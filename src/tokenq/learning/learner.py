@@ -1,0 +1,180 @@
+"""One gradient step: the only place where losses are reduced, weighted, clipped and turned into priorities."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from tokenq.errors import ConfigError, Diverged
+from tokenq.learning.objectives import Loss
+from tokenq.learning.objectives import Target as TargetValues
+from tokenq.learning.scaling import RawRewards, ReturnStatistics, Standardise, WorstIsZero
+from tokenq.learning.target import Target
+from tokenq.learning.values import ActionValues, Head
+from tokenq.ops import schedules
+from tokenq.types import Batch, Episode
+
+
+class Objective(Protocol):
+    """From action values to one loss per decision."""
+
+    def loss(self, online: ActionValues, target: TargetValues, batch: Batch) -> Loss:
+        """The loss of every decision."""
+
+    def bootstrap(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:
+        """The state values that targets are made of."""
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """AdamW with one learning-rate schedule for all parameters."""
+
+    learning_rate: float = 3e-4
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = 0
+    max_steps: int = 1
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    microbatches: int = 1
+
+    def factor(self, update: int) -> float:
+        """What every learning rate is multiplied with at an update, in [0, 1]."""
+        decay = {
+            "constant": 1.0,
+            "linear": schedules.linear(1.0, 0.0, self.max_steps, update),
+            "cosine": schedules.cosine(self.max_steps, update),
+        }[self.schedule]
+        return decay * schedules.warmup(self.warmup_steps, update)
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What one update did: `metrics` for people, `priority` for the replay."""
+
+    update: int
+    metrics: dict[str, float]
+    index: Int[Tensor, "B"]
+    priority: Float[Tensor, "B"]
+
+
+class Learner:
+    """Owns the online network, its optimiser, the target network and the running statistics of returns."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective,
+        target: Target,
+        scale: RawRewards | WorstIsZero | Standardise,
+        optimisation: Optimisation,
+        accelerator: Accelerator,
+    ) -> None:
+        self.network = network
+        self.objective = objective
+        self.target = target
+        self.scale = scale
+        self.optimisation = optimisation
+        self.accelerator = accelerator
+        self.statistics = ReturnStatistics()
+        self.update_count = 0
+        self.parts = _parts(network)
+        self.head = getattr(objective, "values", None)
+        self.optimiser = torch.optim.AdamW(self._groups(), weight_decay=optimisation.weight_decay)
+
+    def _groups(self) -> list[dict[str, object]]:
+        rate = self.optimisation.learning_rate
+        policy = {"params": self.parts["trunk"] + self.parts["readout"], "base": rate, "lr": rate}
+        if not self.parts["value_head"]:
+            return [policy]
+        if not isinstance(self.head, Head):
+            raise ConfigError("values: the network has a value head that this objective never trains; load it without")
+        return [policy, {"params": self.parts["value_head"], "base": self.head.learning_rate, "lr": rate}]
+
+    def observe(self, episodes: Iterable[Episode]) -> None:
+        """Take the returns of new episodes into the running statistics."""
+        returns = (episode.total_reward for episode in episodes)
+        self.statistics.observe(value for value in returns if not math.isnan(value))
+
+    def scaled(self, batch: Batch) -> Batch:
+        """The batch with its rewards as they are learned: scaled, and shifted once, at each last decision."""
+        offset, scale = self.scale.affine(self.statistics)
+        last = batch.decided & ~torch.cat([batch.decided[:, 1:], torch.zeros_like(batch.decided[:, :1])], dim=1)
+        return replace(batch, rewards=torch.where(batch.rated, batch.rewards * scale + offset * last, 0.0))
+
+    def update(self, batch: Batch) -> Report:
+        """One optimiser step on a batch.
+
+        Raises `Diverged`, before any parameter changes, if the loss or a gradient is not finite.
+        """
+        batch = self.scaled(batch)
+        factor = self.optimisation.factor(self.update_count)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["base"] * factor
+        total = batch.rated.sum().clamp(min=1)
+        losses = [self._backward(part, total) for part in _split(batch, self.optimisation.microbatches)]
+        metrics = {"loss": sum(float(loss) for loss, _ in losses), "learning_rate": self.optimiser.param_groups[0]["lr"]}
+        metrics |= self._clip()
+        if not all(math.isfinite(value) for value in metrics.values()):
+            self.optimiser.zero_grad()
+            raise Diverged(f"update {self.update_count + 1}: loss or gradient is not finite ({metrics}); lower learning_rate")
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        self.update_count += 1
+        self.target.follow(self.update_count)
+        return self._report(batch, metrics, [values for _, values in losses])
+
+    def _backward(self, batch: Batch, total: Tensor) -> tuple[Tensor, Loss]:
+        online = self.network(batch)
+        loss = self.objective.loss(online, lambda: self.target_values(batch), batch)
+        weighted = loss.per_decision * batch.weight.unsqueeze(1)
+        mean = weighted.masked_fill(~batch.rated, 0).sum() / total
+        self.accelerator.backward(mean)
+        return mean.detach(), loss
+
+    @torch.no_grad()
+    def target_values(self, batch: Batch) -> ActionValues:
+        """The target network's answers, without gradient."""
+        return self.target.network(batch)
+
+    def _clip(self) -> dict[str, float]:
+        norms = {f"grad_norm/{name}": _norm(part) for name, part in self.parts.items() if part}
+        policy = self.parts["trunk"] + self.parts["readout"]
+        nn.utils.clip_grad_norm_(policy, self.optimisation.max_grad_norm)
+        if isinstance(self.head, Head):
+            nn.utils.clip_grad_norm_(self.parts["value_head"], self.head.max_grad_norm)
+        return norms
+
+    def _report(self, batch: Batch, metrics: dict[str, float], losses: Sequence[Loss]) -> Report:
+        q, goal = torch.cat([loss.q for loss in losses]), torch.cat([loss.target for loss in losses])
+        error = (q - goal).abs().masked_fill(~batch.rated, 0)
+        count = batch.rated.sum(1).clamp(min=1)
+        metrics["td_abs"] = float(error.sum() / batch.rated.sum().clamp(min=1))
+        metrics["q_mean"] = float(q[batch.rated].mean()) if batch.rated.any() else 0.0
+        metrics["target_lag"] = self.target.lag
+        return Report(self.update_count, metrics, batch.index, error.sum(1) / count)
+
+
+def _parts(network: nn.Module) -> dict[str, list[nn.Parameter]]:
+    readout = network.readout.weight
+    parts: dict[str, list[nn.Parameter]] = {"trunk": [], "readout": [], "value_head": []}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            part = "value_head" if name.startswith("value_head.") else "readout" if parameter is readout else "trunk"
+            parts[part].append(parameter)
+    return parts
+
+
+def _norm(parameters: Sequence[nn.Parameter]) -> float:
+    return float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+
+
+def _split(batch: Batch, parts: int) -> list[Batch]:
+    if parts == 1:
+        return [batch]
+    fields = {name: tensor.tensor_split(parts) for name, tensor in vars(batch).items()}
+    return [Batch(**{name: tensors[i] for name, tensors in fields.items()}) for i in range(parts)]

@@ -1,0 +1,67 @@
+"""Where zero lies: the offset and the scale that turn rewards into what is learned.
+
+The value of a token that nobody tried stays near its start, zero. Offline, zero should therefore be the worst outcome
+(untried is bad); with fresh text, the average one. The offset belongs to the whole return and is added once, to the last
+decision of an episode; the scale belongs to every reward.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass
+class ReturnStatistics:
+    """Running statistics of undiscounted episode returns (Welford's method); part of the run's state."""
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    smallest: float = math.inf
+    largest: float = -math.inf
+
+    def observe(self, returns: Iterable[float]) -> None:
+        """Take in the returns of new episodes."""
+        for value in returns:
+            self.count += 1
+            delta = value - self.mean
+            self.mean += delta / self.count
+            self.squares += delta * (value - self.mean)
+            self.smallest = min(self.smallest, value)
+            self.largest = max(self.largest, value)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the returns; 0 with fewer than two of them."""
+        return math.sqrt(self.squares / self.count) if self.count > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class RawRewards:
+    """Rewards as they are."""
+
+    def affine(self, statistics: ReturnStatistics) -> tuple[float, float]:
+        """(offset, scale): a return g is learned as scale·g + offset."""
+        return 0.0, 1.0
+
+
+@dataclass(frozen=True)
+class WorstIsZero:
+    """Shift returns so that the worst one seen is 0: for learning from logs."""
+
+    def affine(self, statistics: ReturnStatistics) -> tuple[float, float]:
+        """(offset, scale): a return g is learned as scale·g + offset."""
+        return (-statistics.smallest if statistics.count else 0.0), 1.0
+
+
+@dataclass(frozen=True)
+class Standardise:
+    """Returns of mean 0 and deviation 1 over all episodes seen so far: for learning from fresh text."""
+
+    floor: float = 1e-3
+    """Smallest deviation to divide by, in reward units, > 0."""
+
+    def affine(self, statistics: ReturnStatistics) -> tuple[float, float]:
+        """(offset, scale): a return g is learned as scale·g + offset."""
+        scale = 1 / max(statistics.deviation, self.floor)
+        return -statistics.mean * scale, scale

@@ -1,0 +1,161 @@
+"""The target network: which parameters lag behind, and the copy that holds them."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from tokenq.errors import ConfigError
+from tokenq.learning.sync import Adaptive, Clock, NoTarget, Pair, Periodic, Polyak, RandomPartial
+
+Sync = NoTarget | Periodic | Polyak | RandomPartial | Adaptive
+
+
+class Laggable(Protocol):
+    """A network that can make a partly shared copy of itself."""
+
+    def named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """All parameters by name."""
+
+    def lagging_copy(self, lagged: Callable[[str], bool]) -> Any:
+        """A copy that owns what `lagged` accepts by name (`readout` stands for the output matrix), shares the rest."""
+
+
+@dataclass(frozen=True)
+class Full:
+    """Every parameter lags."""
+
+    def lagged(self, names: list[str]) -> Callable[[str], bool]:
+        """Which parameter names lag."""
+        return lambda name: True
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Only the LoRA adapter lags (and a value head, if there is one); the frozen base is shared."""
+
+    def lagged(self, names: list[str]) -> Callable[[str], bool]:
+        """Which parameter names lag."""
+        if not any("lora_" in name for name in names):
+            raise ConfigError("target.scope: got adapter for a model without adapters; set use_peft to true or use full")
+        return lambda name: "lora_" in name or name.startswith("value_head.")
+
+
+@dataclass(frozen=True)
+class LastLayers:
+    """The last k transformer layers, the final norm and everything above them lag; the trunk below is shared."""
+
+    k: int = 1
+    """Number of layers that lag, >= 1."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ConfigError(f"k: got {self.k}, expected an integer >= 1")
+
+    def lagged(self, names: list[str]) -> Callable[[str], bool]:
+        """Which parameter names lag."""
+        numbers = {name: int(m.group(1)) for name in names if (m := re.search(r"\.(\d+)\.", name))}
+        depth = max(numbers.values(), default=-1) + 1
+        if self.k > depth:
+            raise ConfigError(f"k: got {self.k} layers to lag, expected at most {depth}, the depth of this model")
+        last = max((i for i, name in enumerate(names) if name in numbers), default=0)
+        above = set(names[last + 1 :]) | {"readout"}
+        return lambda name: name in above or numbers.get(name, -1) >= depth - self.k
+
+
+@dataclass(frozen=True)
+class HeadOnly:
+    """Only the output matrix and the value head lag; all hidden states are shared."""
+
+    def lagged(self, names: list[str]) -> Callable[[str], bool]:
+        """Which parameter names lag."""
+        return lambda name: name == "readout" or "lm_head" in name or name.startswith("value_head.")
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """The target network: when it follows (`sync`), and what of it is a copy at all (`scope`)."""
+
+    sync: Sync = field(default_factory=Polyak)
+    """When and how the target follows the online network."""
+    scope: Full | Adapter | LastLayers | HeadOnly = field(default_factory=Full)
+    """Which parameters lag; the others are shared and cost nothing."""
+
+
+class Target:
+    """A network that lags behind `online`, with its age.
+
+    `network` is what targets are computed with: a partly shared copy, or `online` itself under `NoTarget`.
+    """
+
+    def __init__(self, online: Laggable, config: TargetConfig, seed: int) -> None:
+        self.config = config
+        self.pairs: list[Pair] = []
+        self.network: Any = online
+        if not isinstance(config.sync, NoTarget):
+            self.network = online.lagging_copy(config.scope.lagged([name for name, _ in online.named_parameters()]))
+            self.pairs = _pairs(online, self.network)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.ages = [0.0] * len(self.pairs)
+        self.last_sync = 0
+        self.syncs = 0
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the lagging parameters cost."""
+        return sum(pair.lagging.numel() * pair.lagging.element_size() for pair in self.pairs)
+
+    @property
+    def lag(self) -> float:
+        """Mean age of the lagging parameters, in updates, weighted by their number."""
+        sizes = [pair.lagging.numel() for pair in self.pairs]
+        return sum(a * n for a, n in zip(self.ages, sizes, strict=True)) / max(sum(sizes), 1)
+
+    @torch.no_grad()
+    def gap(self) -> float:
+        """Relative distance ‖θ − θ̄‖ / ‖θ‖ over the lagging parameters."""
+        distance = sum(float((p.online - p.lagging).double().square().sum()) for p in self.pairs)
+        size = sum(float(p.online.double().square().sum()) for p in self.pairs)
+        return float((distance / size) ** 0.5) if size else 0.0
+
+    @torch.no_grad()
+    def follow(self, update: int) -> bool:
+        """Let the rule act after update number `update` (from 1); whether anything moved."""
+        clock = Clock(update, update - self.last_sync, self.syncs, self.gap)
+        moved = self.config.sync.move(clock, self.pairs, self.generator)
+        self.ages = [(1 - share) * (age + 1) for share, age in zip(moved, self.ages, strict=True)]
+        if any(moved):
+            self.last_sync, self.syncs = update, self.syncs + 1
+        return any(moved)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The lagging parameters by name, and the state of the rule's random numbers."""
+        return {pair.name: pair.lagging for pair in self.pairs} | {"generator": self.generator.get_state()}
+
+    def counters(self) -> dict[str, Any]:
+        """Everything else that the future depends on, as JSON values."""
+        return {"ages": self.ages, "last_sync": self.last_sync, "syncs": self.syncs}
+
+    @torch.no_grad()
+    def restore(self, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
+        """The inverse of `tensors` and `counters`; periods go on as if nothing had happened."""
+        for pair in self.pairs:
+            pair.lagging.copy_(tensors[pair.name])
+        self.generator.set_state(tensors["generator"])
+        self.ages, self.last_sync, self.syncs = counters["ages"], counters["last_sync"], counters["syncs"]
+
+
+def _pairs(online: Laggable, copy: Laggable) -> list[Pair]:
+    ours, theirs = dict(_with_readout(online)), dict(_with_readout(copy))
+    return [Pair(name, ours[name], lagging) for name, lagging in theirs.items() if lagging is not ours[name]]
+
+
+def _with_readout(network: Any) -> Iterable[tuple[str, Tensor]]:
+    """Every parameter once, and the output matrix under its own name where it is tied in one network only."""
+    yield from network.named_parameters()
+    readout = getattr(network, "readout", None)
+    if readout is not None and not any(p is readout.weight for _, p in network.named_parameters()):
+        yield "readout", readout.weight

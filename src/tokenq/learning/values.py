@@ -1,0 +1,133 @@
+"""How logits become Q-values: raw, calibrated against the reference, or a value head plus an advantage.
+
+Objectives ask one of these; these ask an `ActionValues`. Letters: B episodes, N decisions, S = N + 1 states, k candidates.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tokenq.errors import ConfigError
+from tokenq.types import Batch
+
+
+class ActionValues(Protocol):
+    """Values of all actions at the decision states of a batch, behind four questions.
+
+    Only `at` and `log_probability` have a gradient. `state_value` is there if the network has a value head.
+    """
+
+    @property
+    def state_value(self) -> Float[Tensor, "B S"] | None:
+        """The value head's answer, differentiable with respect to the head alone."""
+
+    @property
+    def logsumexp(self) -> Float[Tensor, "B S"]:
+        """Log-sum-exp over all actions."""
+
+    @property
+    def maximum(self) -> tuple[Float[Tensor, "B S"], Int[Tensor, "B S"]]:
+        """The largest value and its action."""
+
+    @property
+    def entropy(self) -> Float[Tensor, "B S"]:
+        """Entropy of the softmax policy, in nats."""
+
+    def at(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+        """The value of each taken action."""
+
+    def log_probability(self, actions: Int[Tensor, "B N"], samples: int) -> Float[Tensor, "B N"]:
+        """The taken actions' log-probability; its gradient may be estimated from `samples` actions."""
+
+    def among(self, candidates: Int[Tensor, "B S k"]) -> Float[Tensor, "B S k"]:
+        """The values of k candidates per state."""
+
+
+def log_ratio(values: ActionValues, batch: Batch) -> Float[Tensor, "B N"]:
+    """ρ = log π(a|s) − log π_ref(a|s) of the taken actions, in nats, without gradient."""
+    policy = values.at(batch.actions).detach() - values.logsumexp[:, :-1]
+    return policy - (batch.reference_logit - batch.reference_logsumexp[:, :-1])
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Q(s, a) = ℓ(a|s): the logits themselves, as the textbook has it for a freshly initialised network."""
+
+    def q(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B N"]:
+        """Q of the taken actions, differentiable."""
+        return values.at(batch.actions)
+
+    def among_plausible(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S k"]:
+        """Q of the reference's k most probable tokens at each state."""
+        return values.among(batch.plausible)
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Q(s, a) = β·(ℓ_θ(a|s) − ℓ_ref(a|s)): zero at the start, and softmax ℓ_θ is its KL-regularised policy.
+
+    The change of variable of ShiQ (2025) with the state value of the reference subtracted, as in ReVal (2026).
+    """
+
+    beta: float = 0.1
+    """Reward worth one nat of distance from the reference, in units of the scaled reward, > 0."""
+
+    def __post_init__(self) -> None:
+        if self.beta <= 0:
+            raise ConfigError(f"beta: got {self.beta}, expected a number > 0")
+
+    def q(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B N"]:
+        """Q of the taken actions, differentiable."""
+        return self.beta * (values.at(batch.actions) - batch.reference_logit)
+
+    def state_value(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:
+        """The soft value V(s) = β·(lse ℓ_θ − lse ℓ_ref), without gradient."""
+        return self.beta * (values.logsumexp - batch.reference_logsumexp)
+
+    def among_plausible(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S k"]:
+        """Q of the reference's k most probable tokens at each state."""
+        return self.beta * (values.among(batch.plausible) - batch.plausible_logit)
+
+
+@dataclass(frozen=True)
+class Head:
+    """Q(s, a) = V_φ(s) + β·(log π_θ(a|s) − log π_ref(a|s)), with V_φ a small head that starts at zero.
+
+    The gradient of log π is estimated without bias from a few sampled tokens.
+    """
+
+    beta: float = 0.05
+    """Reward worth one nat of distance from the reference, in units of the scaled reward, > 0."""
+    samples: int = 4
+    """Tokens drawn per decision to estimate the gradient's expectation; 0 differentiates the whole softmax."""
+    learning_rate: float = 1e-3
+    """Learning rate of the value head."""
+    max_grad_norm: float = 1.0
+    """Largest norm of the value head's gradient; the language model has its own clip."""
+
+    def __post_init__(self) -> None:
+        if self.beta <= 0:
+            raise ConfigError(f"beta: got {self.beta}, expected a number > 0")
+        if self.samples < 0:
+            raise ConfigError(f"samples: got {self.samples}, expected an integer >= 0")
+        if self.learning_rate <= 0 or self.max_grad_norm <= 0:
+            raise ConfigError(
+                f"learning_rate, max_grad_norm: got {self.learning_rate}, {self.max_grad_norm}, expected numbers > 0"
+            )
+
+    def q(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B N"]:
+        """Q of the taken actions, differentiable with respect to the policy and the head."""
+        reference = batch.reference_logit - batch.reference_logsumexp[:, :-1]
+        advantage = self.beta * (values.log_probability(batch.actions, self.samples) - reference)
+        return self._head(values)[:, :-1] + advantage
+
+    def state_value(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:
+        """The head's state values, without gradient."""
+        return self._head(values).detach()
+
+    def _head(self, values: ActionValues) -> Float[Tensor, "B S"]:
+        if values.state_value is None:
+            raise ConfigError("values: got head for a network without a value head; load the model with one")
+        return values.state_value

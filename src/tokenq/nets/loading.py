@@ -1,0 +1,178 @@
+"""Models and tokenizers: from a hub id or a folder, or small and fresh; and back to a plain checkpoint."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from tokenq.errors import ConfigError
+from tokenq.nets.language import LanguageQ, ValueHead
+
+VALUE_HEAD = "value_head.safetensors"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA adapter on a frozen base (Hu et al. 2022)."""
+
+    r: int
+    alpha: int
+    dropout: float
+    target_modules: Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The size of a fresh GPT-2-style model; `vocabulary` pads the tokenizer's up to that many rows."""
+
+    layers: int = 6
+    width: int = 144
+    heads: int = 12
+    context: int = 64
+    vocabulary: int | None = None
+
+
+def load_tokenizer(path: str, chat_template: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a hub id or folder; `chat_template` is a Jinja text or a file that holds one."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ConfigError(_cannot_load("tokenizer", path, error)) from error
+    if chat_template is not None:
+        file = Path(chat_template)
+        tokenizer.chat_template = file.read_text("utf-8") if file.suffix == ".jinja" else chat_template
+    return checked_tokenizer(tokenizer, path)
+
+
+def checked_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer itself; raises `ConfigError` if it has no end token."""
+    if tokenizer.eos_token_id is None:
+        raise ConfigError(
+            f"model: the tokenizer of {name} has no end token; set eos_token in its tokenizer_config.json, "
+            "without one no text ever ends by itself"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(path: str, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:
+    """A causal language model from a hub id or a folder."""
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(_cannot_load("causal language model", path, error)) from error
+
+
+def _cannot_load(what: str, path: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0]
+    return f"model: got {path}, expected a folder or hub id with a {what}; {reason}"
+
+
+def fresh_model(tokenizer: PreTrainedTokenizerBase, shape: Shape) -> PreTrainedModel:
+    """A GPT-2-style model with random weights (from torch's global generator), without dropout."""
+    size = len(tokenizer)
+    if shape.vocabulary is not None and shape.vocabulary < size:
+        raise ConfigError(f"vocabulary: got {shape.vocabulary}, expected at least {size}, the tokenizer's size")
+    if shape.width % shape.heads:
+        raise ConfigError(f"width: got {shape.width}, expected a multiple of heads ({shape.heads})")
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=shape.vocabulary or size,
+            n_positions=shape.context,
+            n_embd=shape.width,
+            n_layer=shape.layers,
+            n_head=shape.heads,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=tokenizer.eos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def character_tokenizer(symbols: str) -> PreTrainedTokenizerBase:
+    """One token for each character of `symbols`, then an end and a padding token."""
+    special = ["<end>", "<pad>"]
+    vocabulary = {symbol: i for i, symbol in enumerate([*symbols, *special])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<pad>")
+
+
+def with_adapter(model: PreTrainedModel, lora: Lora) -> PreTrainedModel:
+    """The model frozen, with a fresh LoRA adapter on top: the only part that is trained."""
+    from peft import LoraConfig, get_peft_model  # a second of import that most runs do not need
+
+    try:
+        return get_peft_model(
+            model,
+            LoraConfig(
+                r=lora.r,
+                lora_alpha=lora.alpha,
+                lora_dropout=lora.dropout,
+                target_modules=list(lora.target_modules) if lora.target_modules else None,
+                task_type="CAUSAL_LM",
+            ),
+        )
+    except ValueError as error:
+        raise ConfigError(f"lora_target_modules: {error}") from error
+
+
+def with_peft_config(model: PreTrainedModel, peft_config: Any) -> PreTrainedModel:
+    """The model with the adapter that a PEFT configuration object describes."""
+    from peft import get_peft_model  # as above
+
+    return get_peft_model(model, peft_config)
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Every token that ends a text: the tokenizer's first, then those of the generation config."""
+    declared = getattr(model.generation_config, "eos_token_id", None)
+    more = [] if declared is None else [declared] if isinstance(declared, int) else list(declared)
+    return list(dict.fromkeys([tokenizer.eos_token_id, *more]))
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """The longest text the model can read, in tokens; None if its configuration does not say."""
+    config: Any = model.config
+    return getattr(config, "max_position_embeddings", None)
+
+
+def save_model(network: LanguageQ, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """A plain Hugging Face checkpoint (adapters merged), and the value head in a file of its own."""
+    model = network.model
+    plain = copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if network.value_head is not None:
+        save_file(network.value_head.state_dict(), folder / VALUE_HEAD)
+
+
+def value_head(model: PreTrainedModel, path: str | None) -> ValueHead:
+    """A value head for the model: the one saved beside it, or a fresh one that answers zero."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    head = ValueHead(causal.get_output_embeddings().weight.shape[1])
+    saved = Path(path) / VALUE_HEAD if path else None
+    if saved is not None and saved.is_file():
+        head.load_state_dict(load_file(saved))
+    return head

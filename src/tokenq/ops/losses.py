@@ -1,0 +1,14 @@
+"""Elementwise losses and the one reduction that goes with them."""
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def squared_error(prediction: Float[Tensor, "*any"], target: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """½·(prediction − target)²; the factor ½ makes its gradient the plain difference."""
+    return 0.5 * (prediction - target) ** 2
+
+
+def masked_mean(values: Float[Tensor, "*any"], mask: Bool[Tensor, "*any"]) -> Float[Tensor, ""]:
+    """The mean of `values` where `mask` is true; 0 if it is true nowhere."""
+    return values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)

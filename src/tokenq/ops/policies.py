@@ -1,0 +1,36 @@
+"""From action values or logits to the log-probabilities that a behaviour policy draws from."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def boltzmann(
+    values: Float[Tensor, "*B A"], temperature: float, top_k: int = 0, top_p: float = 1.0
+) -> Float[Tensor, "*B A"]:
+    """Log-probabilities of softmax(values / temperature), cut to the `top_k` best and to the nucleus `top_p`.
+
+    `top_k` = 0 and `top_p` = 1 cut nothing. Nucleus: the smallest set of best actions whose probability reaches
+    `top_p` (Holtzman et al. 2020, section 3.1); the best action always stays.
+    """
+    logits = values.float() / temperature
+    if 0 < top_k < logits.shape[-1]:
+        threshold = logits.topk(top_k, dim=-1).values[..., -1:]
+        logits = logits.masked_fill(logits < threshold, -torch.inf)
+    if top_p < 1:
+        ordered, order = logits.sort(dim=-1, descending=True)
+        probability = ordered.softmax(dim=-1)
+        beyond = probability.cumsum(dim=-1) - probability >= top_p
+        logits = logits.masked_fill(beyond.scatter(-1, order, beyond), -torch.inf)
+    return logits.log_softmax(dim=-1)
+
+
+def epsilon_greedy(values: Float[Tensor, "*B A"], epsilon: float) -> Float[Tensor, "*B A"]:
+    """Log-probabilities of the ε-greedy policy: ε/A on every action and 1 − ε more on the best (the first if tied)."""
+    actions = values.shape[-1]
+    floor = math.log(epsilon / actions) if epsilon > 0 else -math.inf
+    best = values.argmax(dim=-1, keepdim=True)
+    uniform = torch.full_like(values, floor, dtype=torch.float32)
+    return uniform.scatter(-1, best, math.log(1 - epsilon + epsilon / actions))

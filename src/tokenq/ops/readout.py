@@ -1,0 +1,75 @@
+"""Questions about logits = hidden · weightᵀ + bias, answered in chunks of rows.
+
+A language model's logits over M states fill an [M, V] matrix, for V in the tens of thousands the largest tensor of the
+whole update. None of these functions holds more than `CHUNK` of its entries at once, and only `rows` and
+`cross_entropy` have a gradient. Letters: M states, D width, V vocabulary, k candidates a state.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+CHUNK = 2**22
+"""Entries of a [rows, V] chunk of logits: 16 MiB in float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """The output matrix of a language model, `weight` [V, D], and its `bias` [V] if it has one."""
+
+    weight: Float[Tensor, "V D"]
+    bias: Float[Tensor, "V"] | None = None
+
+    def logits(self, hidden: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
+        """All logits at once, in float32; differentiable."""
+        return torch.nn.functional.linear(hidden, self.weight, self.bias).float()
+
+    def rows(self, hidden: Float[Tensor, "*M D"], index: Int[Tensor, "*M k"]) -> Float[Tensor, "*M k"]:
+        """The logits of k chosen tokens per state, [*M, k]; differentiable, at the cost of k rows of the matrix."""
+        chosen = (self.weight[index].float() * hidden.unsqueeze(-2).float()).sum(-1)
+        return chosen if self.bias is None else chosen + self.bias[index].float()
+
+    @torch.no_grad()
+    def chunks(self, hidden: Float[Tensor, "M D"]) -> Iterator[Float[Tensor, "m V"]]:
+        """The rows of the logit matrix, a few states at a time, without gradient."""
+        for part in hidden.split(max(1, CHUNK // self.weight.shape[0])):
+            yield self.logits(part)
+
+    def logsumexp(self, hidden: Float[Tensor, "M D"]) -> Float[Tensor, "M"]:
+        """Log-sum-exp over the vocabulary, exact, without gradient."""
+        return torch.cat([logits.logsumexp(-1) for logits in self.chunks(hidden)])
+
+    def maximum(self, hidden: Float[Tensor, "M D"]) -> tuple[Float[Tensor, "M"], Int[Tensor, "M"]]:
+        """The largest logit of each state and its token, without gradient."""
+        best = [logits.max(-1) for logits in self.chunks(hidden)]
+        return torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
+
+    def top(self, hidden: Float[Tensor, "M D"], k: int) -> tuple[Float[Tensor, "M k"], Int[Tensor, "M k"]]:
+        """The k largest logits of each state and their tokens, without gradient."""
+        best = [logits.topk(k, dim=-1) for logits in self.chunks(hidden)]
+        return torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
+
+    def sample(self, hidden: Float[Tensor, "M D"], k: int) -> Int[Tensor, "M k"]:
+        """K tokens per state drawn with replacement from the softmax policy, from torch's global generator."""
+        drawn = [torch.multinomial(logits.softmax(-1), k, replacement=True) for logits in self.chunks(hidden)]
+        return torch.cat(drawn)
+
+    def entropy(self, hidden: Float[Tensor, "M D"]) -> Float[Tensor, "M"]:
+        """Entropy of the softmax policy in nats, without gradient."""
+        logs = (logits.log_softmax(-1) for logits in self.chunks(hidden))
+        return torch.cat([-(log.exp() * log.clamp(min=-1e30)).sum(-1) for log in logs])
+
+    def cross_entropy(self, hidden: Float[Tensor, "M D"], tokens: Int[Tensor, "M"]) -> Float[Tensor, ""]:
+        """Mean cross-entropy of `tokens` in nats, differentiable; each chunk's logits are recomputed in backward."""
+        total = hidden.new_zeros((), dtype=torch.float32)
+        size = max(1, CHUNK // self.weight.shape[0])
+        for part, target in zip(hidden.split(size), tokens.split(size), strict=True):
+            total = total + checkpoint(self._summed_cross_entropy, part, target, use_reentrant=False)
+        return total / len(tokens)
+
+    def _summed_cross_entropy(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(self.logits(hidden), tokens, reduction="sum")

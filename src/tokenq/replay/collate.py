@@ -1,0 +1,69 @@
+"""From drawn episodes (token time) to one padded batch (decision time)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Shaped
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tokenq.errors import DataError
+from tokenq.replay.buffer import Sample
+from tokenq.types import Batch, Episode, ReferenceRecord
+
+
+def collate(sample: Sample, pad_token: int) -> Batch:
+    """Pads the episodes on the right into tensors on the CPU (int64, float32, bool).
+
+    Padded entries are 0 (False), except tokens, which are `pad_token`. A NaN reward becomes `rated` False and 0.
+    Raises DataError if an episode has no reference record, or if records differ in their number of plausible tokens.
+    """
+    episodes = sample.episodes
+    records = _records(episodes)
+    rewards = [episode.rewards for episode in episodes]
+    return Batch(
+        tokens=_padded([episode.tokens for episode in episodes], torch.int64, pad_token),
+        attention=_padded([np.ones(len(episode.tokens)) for episode in episodes], torch.int64),
+        states=_padded([episode.states for episode in episodes], torch.int64),
+        actions=_padded([episode.actions for episode in episodes], torch.int64),
+        rewards=_padded([np.nan_to_num(row) for row in rewards], torch.float32),
+        continues=_padded([_continues(episode) for episode in episodes], torch.float32),
+        decided=_padded([np.ones(len(row)) for row in rewards], torch.bool),
+        rated=_padded([~np.isnan(row) for row in rewards], torch.bool),
+        reference_logit=_padded([record.logit for record in records], torch.float32),
+        reference_logsumexp=_padded([record.logsumexp for record in records], torch.float32),
+        plausible=_padded([record.plausible for record in records], torch.int64),
+        plausible_logit=_padded([record.plausible_logit for record in records], torch.float32),
+        weight=torch.from_numpy(sample.weight),
+        index=torch.from_numpy(sample.index),
+    )
+
+
+def _records(episodes: Sequence[Episode]) -> list[ReferenceRecord]:
+    records = [episode.record for episode in episodes if episode.record is not None]
+    if len(records) < len(episodes):
+        missing = len(episodes) - len(records)
+        raise DataError(
+            f"{missing} of {len(episodes)} episodes have no reference record; "
+            "compute it when an episode enters the replay"
+        )
+    widths = sorted({record.plausible.shape[1] for record in records})
+    if len(widths) > 1:
+        raise DataError(f"episodes of one batch have {widths} plausible tokens per state; expected the same number")
+    return records
+
+
+def _continues(episode: Episode) -> NDArray[np.float64]:
+    continues = np.ones(len(episode.decisions))
+    continues[-1] = not episode.terminated
+    return continues
+
+
+def _padded(rows: Sequence[Shaped[np.ndarray, "..."]], dtype: torch.dtype, fill: int = 0) -> Shaped[Tensor, "..."]:
+    """Stacks rows of different length along a new first axis; further axes must agree."""
+    longest = max(len(row) for row in rows)
+    out = torch.full((len(rows), longest, *rows[0].shape[1:]), fill, dtype=dtype)
+    for target, row in zip(out, rows, strict=True):
+        target[: len(row)] = torch.as_tensor(row, dtype=dtype)
+    return out

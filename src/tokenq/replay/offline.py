@@ -1,0 +1,184 @@
+"""Rows of scored text as episodes, and rows of prompts checked before anything is generated.
+
+A row has one of these shapes (`terminated` is optional and true by default; further columns travel along):
+
+    messages, reward               a conversation rated as a whole
+    messages, rewards              a conversation rated per assistant turn; null = unrated
+    prompt, completion, reward     strings, or lists of messages
+    prompt, completion, label      the same with true = 1, false = 0
+    prompt, chosen, rejected       two episodes, rated 1 and 0
+    prompt_ids, completion_ids     exact tokens beside reward or label; nothing is tokenised or added
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from tokenq.errors import DataError
+from tokenq.replay.columns import (
+    Message,
+    Row,
+    check_order,
+    present,
+    score,
+    terminated,
+    text_or_messages,
+    token_ids,
+    turn_scores,
+    wrong,
+)
+from tokenq.replay.tokenise import Tokenised, Tokenizer, tokenise_completion, tokenise_messages, tokenise_prompt
+from tokenq.types import Episode
+
+# What has become tokens, rewards or the way an episode ended; everything else is the user's and travels along.
+_CONSUMED = frozenset(
+    "messages prompt completion reward rewards label chosen rejected terminated prompt_ids completion_ids".split()
+)
+
+
+def episodes_from_rows(rows: Sequence[Row], tokenizer: Tokenizer, source: str, context: int | None) -> list[Episode]:
+    """Episodes of all rows, in order; `context` is the model's largest number of tokens, None for no limit.
+
+    The reward of an episode sits on its last decision, the reward of a turn on the turn's last decision; all others
+    are 0, and the last decision of an unrated turn is NaN. Raises DataError with `source`, row (from 1) and column.
+    """
+    episodes: list[Episode] = []
+    for number, row in enumerate(rows, start=1):
+        with _located(source, number):
+            episodes += _episodes(row, tokenizer, context)
+    return episodes
+
+
+def prompts_from_rows(
+    rows: Sequence[Row], tokenizer: Tokenizer, source: str, context: int | None
+) -> list[dict[str, Any]]:
+    """The rows themselves, once every `prompt` is a string or messages and leaves room for at least one more token.
+
+    Raises DataError with `source`, row (from 1) and column.
+    """
+    for number, row in enumerate(rows, start=1):
+        with _located(source, number):
+            prompt = text_or_messages(row, "prompt")
+            if not isinstance(prompt, str):
+                check_order(prompt, "prompt")
+                _check_open(prompt)
+            _check_prompt(tokenise_prompt(prompt, tokenizer), context)
+    return [dict(row) for row in rows]
+
+
+@contextmanager
+def _located(source: str, number: int) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{source} row {number}: {error}") from error
+
+
+def _episodes(row: Row, tokenizer: Tokenizer, context: int | None) -> list[Episode]:
+    """One episode, or two for a preference."""
+    if present(row, "messages"):
+        return [_conversation(row, tokenizer, context)]
+    if present(row, "chosen") and present(row, "rejected"):
+        return [
+            _completed(row, name, rated, tokenizer, context) for name, rated in (("chosen", 1.0), ("rejected", 0.0))
+        ]
+    if present(row, "completion") or present(row, "completion_ids"):
+        return [_completed(row, "completion", score(row), tokenizer, context)]
+    raise DataError(
+        f"has the columns {', '.join(row) or 'none'}; expected messages + reward, messages + rewards, "
+        "prompt + completion + reward, prompt + completion + label, or prompt + chosen + rejected"
+    )
+
+
+def _conversation(row: Row, tokenizer: Tokenizer, context: int | None) -> Episode:
+    messages = text_or_messages(row, "messages")
+    if isinstance(messages, str):
+        raise wrong("messages", messages, "a list of messages {role, content}")
+    check_order(messages, "messages")
+    spoken = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    if not spoken:
+        raise DataError("column 'messages' has no assistant message; expected at least one; fix or drop the row")
+    if present(row, "rewards") and (present(row, "reward") or present(row, "label")):
+        raise DataError("column 'rewards' is set beside 'reward' or 'label'; expected one of them; drop the other")
+    rated = turn_scores(row, len(spoken)) if present(row, "rewards") else _at_end(score(row), len(spoken))
+    tokenised = tokenise_messages(messages, 0, terminated(row), tokenizer)
+    return _episode(row, tokenised, rated, messages[: spoken[0]], context)
+
+
+def _completed(row: Row, column: str, rated: float, tokenizer: Tokenizer, context: int | None) -> Episode:
+    prompt = text_or_messages(row, "prompt") if present(row, "prompt") else None
+    tokenised = _tokenised(row, column, tokenizer)
+    return _episode(row, tokenised, _at_end(rated, len(tokenised.turns)), prompt, context)
+
+
+def _tokenised(row: Row, column: str, tokenizer: Tokenizer) -> Tokenised:
+    if column == "completion" and (present(row, "prompt_ids") or present(row, "completion_ids")):
+        prompt_ids = token_ids(row, "prompt_ids", len(tokenizer))
+        tokens = prompt_ids + token_ids(row, "completion_ids", len(tokenizer))
+        return Tokenised(tokens, [range(len(prompt_ids), len(tokens))])
+    prompt, completion = text_or_messages(row, "prompt"), text_or_messages(row, column)
+    if isinstance(prompt, str) and isinstance(completion, str):
+        return tokenise_completion(prompt, completion, terminated(row), tokenizer)
+    if isinstance(prompt, str) or isinstance(completion, str):
+        raise DataError(f"columns 'prompt' and '{column}' are of two kinds; expected both strings or both messages")
+    check_order(prompt + completion, f"prompt + {column}")
+    _check_open(prompt)
+    if not any(message["role"] == "assistant" for message in completion):
+        raise DataError(f"column '{column}' has no assistant message; expected at least one; fix or drop the row")
+    return tokenise_messages(prompt + completion, len(prompt), terminated(row), tokenizer)
+
+
+def _episode(
+    row: Row, tokenised: Tokenised, rated: Sequence[float], prompt: str | list[Message] | None, context: int | None
+) -> Episode:
+    """One reward per turn, placed on the turn's last decision."""
+    _check_prompt(tokenised.tokens[: tokenised.turns[0].start], context)
+    if context is not None and len(tokenised.tokens) > context:
+        raise DataError(
+            f"has {len(tokenised.tokens)} tokens; expected at most {context}, the model's context; "
+            "shorten or drop the row"
+        )
+    rewards = [[0.0] * (len(turn) - 1) + [reward] for turn, reward in zip(tokenised.turns, rated, strict=True)]
+    return Episode(
+        tokens=np.array(tokenised.tokens, dtype=np.int64),
+        decisions=np.concatenate([np.array(turn, dtype=np.int64) for turn in tokenised.turns]),
+        rewards=np.concatenate([np.array(turn, dtype=np.float64) for turn in rewards]),
+        terminated=terminated(row),
+        columns=_columns(row, prompt),
+    )
+
+
+def _at_end(rated: float, turns: int) -> list[float]:
+    return [0.0] * (turns - 1) + [rated]
+
+
+def _columns(row: Row, prompt: str | list[Message] | None) -> dict[str, Any]:
+    """The prompt and whatever else the user gave; it must survive a checkpoint, which stores JSON."""
+    columns = {} if prompt is None else {"prompt": prompt}
+    columns |= {name: value for name, value in row.items() if name not in _CONSUMED}
+    for name, value in columns.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise wrong(name, value, "a JSON value (text, number, true, false, null, list or object)") from error
+    return columns
+
+
+def _check_open(prompt: Sequence[Message]) -> None:
+    if prompt[-1]["role"] == "assistant":
+        raise DataError(
+            "column 'prompt' ends with an assistant message; expected another role last; fix or drop the row"
+        )
+
+
+def _check_prompt(tokens: Sequence[int], context: int | None) -> None:
+    if not tokens:
+        raise DataError("column 'prompt' has no tokens; expected at least one; give a prompt")
+    if context is not None and len(tokens) >= context:
+        raise DataError(
+            f"column 'prompt' has {len(tokens)} tokens; expected fewer than {context}, the model's context; "
+            "shorten or drop the row"
+        )

@@ -1,0 +1,70 @@
+"""The end of a run: the model, the last evaluation, the pictures, the summary and the model card."""
+
+import sys
+
+import numpy as np
+
+from tokenq.evaluation.policy import Evaluation
+from tokenq.learning.diagnostics import calibration
+from tokenq.nets.loading import save_model
+from tokenq.replay.buffer import Sample
+from tokenq.replay.collate import collate
+from tokenq.run.figures import draw_calibration, draw_curves
+from tokenq.run.folder import whole_folder
+from tokenq.run.report import Origin, Summary, model_card, versions, write_completions, write_summary
+from tokenq.run.session import Session
+from tokenq.types import Batch, Episode
+
+CALIBRATED = 256
+"""Episodes that the calibration figure is drawn from, at most."""
+
+
+def finish(session: Session) -> Summary:
+    """Write everything that a run leaves behind, print before, after and best, and return the summary."""
+    folder, learner = session.folder, session.learner
+    with whole_folder(folder / "model") as place:
+        save_model(session.network, session.tokenizer, place)
+    evaluation = session.evaluator.evaluate() if session.evaluator else None
+    summary = Summary(
+        task=session.data.name,
+        seed=session.config.seed,
+        before=session.before,
+        after={} if evaluation is None else {**evaluation.metrics, **session.data.bounds},
+        reward_calls=session.rollout.reward_calls if session.rollout else 0,
+        updates=learner.update_count,
+        wall_seconds=session.seconds,
+        target_bytes=learner.target.bytes,
+        versions=versions(),
+    )
+    if evaluation is not None and session.config.log_completions:
+        write_completions(folder, learner.update_count, evaluation.completions.table())
+    draw_curves(folder / "metrics.jsonl", folder / "curves.png")
+    draw_calibration(*calibration(learner, _fresh(session, evaluation)), folder / "calibration.png")
+    write_summary(folder / "summary.json", summary)
+    origin = Origin(" ".join(["tokenq", *sys.argv[1:]]), type(session.config.objective).__name__, session.config.model)
+    (folder / "README.md").write_text(model_card(folder.name, summary, origin), encoding="utf-8")
+    _print(session, evaluation)
+    return summary
+
+
+def _fresh(session: Session, evaluation: Evaluation | None) -> Batch:
+    """Episodes to calibrate on: the last evaluation's where there is one, otherwise the newest of the replay."""
+    episodes: list[Episode] = evaluation.episodes if evaluation else list(session.replay.episodes)
+    episodes = [e for e in episodes if not np.isnan(e.rewards).all()][-CALIBRATED:]
+    n = len(episodes)
+    batch = collate(Sample(episodes, np.arange(n), np.ones(n, np.float32)), pad_token=0)
+    device = session.learner.accelerator.device
+    return Batch(**{name: tensor.to(device) for name, tensor in vars(batch).items()})
+
+
+def _print(session: Session, evaluation: Evaluation | None) -> None:
+    if evaluation is not None:
+        for name in ("reward", "greedy_reward"):
+            after = evaluation.metrics
+            print(
+                f"{name:>14}: before {session.before[name]:.3f}  after {after[name]:.3f} "
+                f"[{after[f'{name}_low']:.3f}, {after[f'{name}_high']:.3f}]"
+            )
+        for name, value in session.data.bounds.items():
+            print(f"{name:>14}: {value:.3f}")
+    print(f"model, curves.png, calibration.png and summary.json are in {session.folder}")

@@ -1,0 +1,24 @@
+"""Objects that a caller hands over in place of names in the configuration."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenq.acting.rewards import RewardFunction
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What Python callers may pass as objects; everything else is named in the configuration.
+
+    `model` is a loaded causal language model (a PEFT model included), `peft_config` a PEFT configuration.
+    """
+
+    model: Any = None
+    tokenizer: Any = None
+    rewards: Sequence[RewardFunction] = ()
+    rows: Rows | None = None
+    eval_rows: Rows | None = None
+    peft_config: Any = None

@@ -1,0 +1,168 @@
+"""What a run says about itself: summary, model card, and the table of completions."""
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tokenq.errors import DataError
+
+Metrics = Mapping[str, float | None]
+
+_PACKAGES = ("tokenq", "torch", "transformers", "accelerate", "datasets", "tokenizers", "peft", "numpy")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What summary.json holds.
+
+    `before` and `after` are the evaluation at the start and at the end, None or NaN where a metric has no value.
+    `reward_calls` counts scored completions, `updates` optimiser steps, `target_bytes` the memory of the target
+    network.
+    """
+
+    task: str
+    seed: int
+    before: Metrics
+    after: Metrics
+    reward_calls: int
+    updates: int
+    wall_seconds: float
+    target_bytes: int
+    versions: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a model came about: the command that trained it, the method, and the model it started from."""
+
+    command: str
+    method: str
+    base_model: str | None = None
+    """Hub id or folder; None for a model made from scratch."""
+
+
+def versions() -> dict[str, str | None]:
+    """The versions a result depends on; None for a package that is not installed."""
+    return {"python": platform.python_version(), **{package: _version(package) for package in _PACKAGES}}
+
+
+def write_summary(path: Path, summary: Summary) -> None:
+    """Write summary.json as a whole or not at all; a metric without a value is null."""
+    content = {key: _without_nan(value) for key, value in asdict(summary).items()}
+    _replace(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def model_card(name: str, summary: Summary, origin: Origin) -> str:
+    """The README.md of a trained model: front matter for the hub, results before and after, and how to repeat them."""
+    versions = ", ".join(f"{package} {version}" for package, version in summary.versions.items() if version)
+    start = f"`{origin.base_model}`" if origin.base_model else "a model made from scratch"
+    return f"""{_front_matter(origin)}
+# {name}
+
+Trained from {start} by deep Q-learning with tokenq (method `{origin.method}`, task: {summary.task}):
+{summary.updates:,} updates, {summary.reward_calls:,} reward calls.
+
+{_results(summary.before, summary.after)}
+![Curves](curves.png)
+
+## Use
+
+It is an ordinary checkpoint and needs no tokenq:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("model")
+tokenizer = AutoTokenizer.from_pretrained("model")
+```
+
+## Training
+
+```
+{origin.command}
+```
+
+Seed {summary.seed}, {summary.wall_seconds:,.0f} seconds, {summary.target_bytes:,} bytes for the target network.
+Versions: {versions}.
+"""
+
+
+def write_completions(folder: Path, step: int, columns: Mapping[str, Sequence[Any]]) -> Path:
+    """Write completions/completions_<step>.parquet: TRL's table, which is also a scored data set.
+
+    Args:
+        folder: The run's folder.
+        step: The update the completions were made at; it becomes the first column.
+        columns: `prompt`, `completion`, one column per reward, and whatever else; all of one length.
+
+    Returns:
+        The file written.
+
+    Raises:
+        DataError: Columns of unequal length, or one whose values have no common type.
+    """
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) != 1:
+        raise DataError(f"completions of step {step}: got columns of {lengths} values, expected one length")
+    arrays = {"step": pa.array([step] * next(iter(lengths.values())), pa.int64())}
+    arrays |= {name: _array(name, values) for name, values in columns.items()}
+    path = folder / "completions" / f"completions_{step:05d}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    pq.write_table(pa.table(arrays), temporary)
+    os.replace(temporary, path)
+    return path
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _front_matter(origin: Origin) -> str:
+    lines = ["library_name: transformers", "pipeline_tag: text-generation"]
+    # The hub follows `base_model` as a link, which a folder of this machine is not.
+    if origin.base_model and not Path(origin.base_model).exists():
+        lines.append(f"base_model: {json.dumps(origin.base_model)}")
+    lines += ["tags:", *(f"- {tag}" for tag in ("tokenq", "reinforcement-learning", "q-learning", origin.method))]
+    return "\n".join(["---", *lines, "---", ""])
+
+
+def _results(before: Metrics, after: Metrics) -> str:
+    metrics = list(dict.fromkeys([*before, *after]))
+    rows = [f"| {metric} | {_figure(before.get(metric))} | {_figure(after.get(metric))} |" for metric in metrics]
+    return "\n".join(["| metric | before | after |", "|---|---:|---:|", *rows, ""])
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.4g}"
+
+
+def _array(name: str, values: Sequence[Any]) -> Any:
+    try:
+        return pa.array(list(values))
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(f"completions column '{name}': {error}; give all values one type") from error

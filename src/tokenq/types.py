@@ -1,0 +1,103 @@
+"""The two shapes that travel: an episode (token time) and a batch (decision time).
+
+Letters in shapes: L tokens, N decisions, S = N + 1 decision states, k plausible tokens, B episodes in a batch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tokenq.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceRecord:
+    """What the frozen reference model said along one episode, computed once, when the episode enters the replay.
+
+    `logit` is the reference's raw logit of each action, `logsumexp` the log-sum-exp of its logits at every state
+    (the last entry belongs to s_N), `plausible` its k most probable tokens per state with their raw logits
+    (k = 0 when no objective asks for them).
+    """
+
+    logit: Float[np.ndarray, "N"]
+    logsumexp: Float[np.ndarray, "S"]
+    plausible: Int[np.ndarray, "S k"]
+    plausible_logit: Float[np.ndarray, "S k"]
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """One text with its decisions and rewards.
+
+    `decisions` are the positions in `tokens` that the policy chose, in increasing order and never 0; the others are
+    prompt or environment tokens. `rewards` holds one number per decision, NaN where nobody rated (never 0 for "unrated").
+    `terminated` is true if the episode ended by itself and false if it was cut off: the latter bootstraps from s_N.
+    `columns` carries what the user gave along with the text (JSON values only).
+    """
+
+    tokens: Int[np.ndarray, "L"]
+    decisions: Int[np.ndarray, "N"]
+    rewards: Float[np.ndarray, "N"]
+    terminated: bool
+    record: ReferenceRecord | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.decisions)
+        if n == 0:
+            raise DataError("an episode needs at least one decision, got none")
+        if len(self.rewards) != n:
+            raise DataError(f"an episode of {n} decisions needs {n} rewards, got {len(self.rewards)}")
+        if self.decisions[0] < 1 or self.decisions[-1] >= len(self.tokens) or (np.diff(self.decisions) < 1).any():
+            raise DataError(f"decisions must be increasing positions in 1..{len(self.tokens) - 1}, got {self.decisions}")
+        if np.isinf(self.rewards).any():
+            raise DataError(f"rewards must be finite, or NaN for unrated, got {self.rewards}")
+
+    @property
+    def actions(self) -> Int[np.ndarray, "N"]:
+        """The token chosen at each decision."""
+        return self.tokens[self.decisions]
+
+    @property
+    def states(self) -> Int[np.ndarray, "S"]:
+        """The position whose hidden state each decision was taken in; the last one is s_N, after everything."""
+        return np.append(self.decisions - 1, len(self.tokens) - 1)
+
+    @property
+    def total_reward(self) -> float:
+        """The undiscounted sum of the rated rewards; NaN if nothing was rated."""
+        return float(np.nan if np.isnan(self.rewards).all() else np.nansum(self.rewards))
+
+    def with_record(self, record: ReferenceRecord) -> "Episode":
+        """The same episode carrying the reference's record."""
+        return replace(self, record=record)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Padded episodes in decision time: what every objective sees.
+
+    `states` are positions in `tokens`; column n+1 of an episode with n+1 decisions is its s_N, further columns are
+    padding. `continues` is 1 if the episode goes on after decision n or was truncated there and 0 if it terminated.
+    `decided` marks real decisions, `rated` the real decisions whose reward is known. `weight` is the importance
+    weight of each episode and `index` its identity in the replay.
+    """
+
+    tokens: Int[Tensor, "B L"]
+    attention: Int[Tensor, "B L"]
+    states: Int[Tensor, "B S"]
+    actions: Int[Tensor, "B N"]
+    rewards: Float[Tensor, "B N"]
+    continues: Float[Tensor, "B N"]
+    decided: Bool[Tensor, "B N"]
+    rated: Bool[Tensor, "B N"]
+    reference_logit: Float[Tensor, "B N"]
+    reference_logsumexp: Float[Tensor, "B S"]
+    plausible: Int[Tensor, "B S k"]
+    plausible_logit: Float[Tensor, "B S k"]
+    weight: Float[Tensor, "B"]
+    index: Int[Tensor, "B"]

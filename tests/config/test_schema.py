@@ -1,0 +1,73 @@
+from typing import Any
+
+import pytest
+
+from tokenq.config.fields import docs_of, fields_of
+from tokenq.config.parse import dump, from_mapping, parse, to_mapping
+from tokenq.config.schema import EvaluateConfig, GenerateConfig, PretrainConfig, ReplayConfig, TrainConfig
+from tokenq.errors import ConfigError
+from tokenq.learning.objectives import DQN, Soft
+from tokenq.learning.values import Head, Raw
+from tokenq.replay.samplers import Prioritised
+
+
+def reachable(cls: type) -> set[type]:
+    options = [field.options for field in fields_of(cls) if field.options]
+    return {cls}.union(*(reachable(inner) for group in options for inner in group.classes.values()))
+
+
+@pytest.mark.parametrize("cls", sorted(reachable(TrainConfig), key=str))
+def test_every_field_has_a_default_and_help(cls: type) -> None:
+    assert {field.name for field in fields_of(cls)} <= docs_of(cls).keys()
+    assert cls() == from_mapping(cls, to_mapping(cls()), "x")
+
+
+@pytest.mark.parametrize("cls", [EvaluateConfig, GenerateConfig])
+def test_the_other_commands_have_help(cls: type) -> None:
+    assert {field.name for field in fields_of(cls)} <= docs_of(cls).keys()
+
+
+def test_a_long_command_line() -> None:
+    argv = "--objective dqn --objective.values raw --objective.plausible 0 --replay.sampler prioritised"
+    config = parse(argv.split(), TrainConfig)
+    assert config.objective == DQN(Raw(), plausible=0) and config.replay.sampler == Prioritised()
+    assert from_mapping(TrainConfig, to_mapping(config), "x") == config
+    assert "type: prioritised" in dump(config)
+
+
+def test_values_of_the_default_objective() -> None:
+    config = parse(["--objective.values", "head", "--objective.values.samples", "8"], TrainConfig)
+    assert config.objective == Soft(Head(samples=8))
+
+
+WRONG: list[tuple[type, dict[str, Any], str]] = [
+    (TrainConfig, {"seed": -1}, "seed: got -1, expected an integer >= 0"),
+    (TrainConfig, {"max_steps": 0}, "max_steps: got 0, expected an integer >= 1"),
+    (TrainConfig, {"eval_steps": 0}, "eval_steps: got 0, expected an integer >= 1"),
+    (TrainConfig, {"save_total_limit": 1}, "save_total_limit: got 1, expected an integer >= 2"),
+    (TrainConfig, {"offline_steps": 401}, "offline_steps: got 401, expected at most max_steps (400)"),
+    (TrainConfig, {"temperature": -1.0}, "temperature: got -1.0, expected a number > 0"),
+    (TrainConfig, {"top_p": 0.0}, "top_p: got 0.0"),
+    (TrainConfig, {"learning_rate": float("nan")}, "learning_rate: got nan, expected a finite number > 0"),
+    (TrainConfig, {"max_grad_norm": float("inf")}, "max_grad_norm: got inf, expected a finite number > 0"),
+    (TrainConfig, {"weight_decay": -0.1}, "weight_decay: got -0.1"),
+    (TrainConfig, {"lora_dropout": 1.0}, "lora_dropout: got 1.0"),
+    (TrainConfig, {"num_generations": 5}, "generation_batch_size: got 32, expected a multiple of num_generations (5)"),
+    (TrainConfig, {"replay": {"capacity_tokens": 0}}, "replay.capacity_tokens: got 0, expected an integer >= 1"),
+    (TrainConfig, {"replay": {"sampler": {"type": "recent", "half_life": 0}}}, "replay.sampler.half_life: got 0.0"),
+    (TrainConfig, {"pretrain": {"width": 100}}, "pretrain.width: got 100, expected a multiple of heads (12)"),
+    (TrainConfig, {"pretrain": {"context": 1}}, "pretrain.context: got 1, expected an integer >= 2"),
+    (PretrainConfig, {"max_steps": -1}, "max_steps: got -1, expected an integer >= 0"),
+    (ReplayConfig, {"capacity_episodes": 0}, "capacity_episodes: got 0"),
+    (EvaluateConfig, {"run": "a", "eval_samples": 0}, "eval_samples: got 0"),
+    (EvaluateConfig, {"run": "a", "temperature": 0}, "temperature: got 0.0, expected a finite number > 0"),
+    (GenerateConfig, {"run": "a"}, "prompt: got none, expected at least one --prompt TEXT"),
+    (GenerateConfig, {"run": "a", "prompt": ["x"], "top_k": -1}, "top_k: got -1"),
+]
+
+
+@pytest.mark.parametrize(("cls", "mapping", "message"), WRONG)
+def test_a_value_out_of_range(cls: type, mapping: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(cls, mapping, "config.yaml")
+    assert str(caught.value).startswith(message)
