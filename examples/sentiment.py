@@ -1,7 +1,7 @@
 """A reward function for English text: how positive it sounds to a classifier fitted on labelled sentences.
 
-The classifier is a scikit-learn pipeline (counts of words and word pairs, logistic regression), fitted when the reward is
-loaded; its accuracy on held-out sentences is printed, because a reward is only worth what its judge is worth.
+The classifier is a scikit-learn pipeline (counts of words and word pairs, logistic regression), fitted when the reward
+is loaded; its accuracy on held-out sentences is printed, because a reward is only worth what its judge is worth.
 """
 
 import json

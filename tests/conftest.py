@@ -1,13 +1,40 @@
-"""What every test shares: one thread, no network, and the optional folder of larger test data."""
+"""What every test shares: one thread, no network, tiny models, and the optional folder of larger test data."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import numpy as np
 import pytest
 import torch
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from tokenq.nets.language import LanguageQ
+from tokenq.nets.reference import Reference
+from tokenq.replay.buffer import Sample
+from tokenq.replay.collate import collate
+from tokenq.types import Batch, Episode
 
 torch.set_num_threads(1)
 
@@ -20,3 +47,83 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"needs the test data in {SHARED_DATA.resolve()}")
     return SHARED_DATA.resolve()
+
+
+FAMILIES: dict[str, tuple[type[PreTrainedModel], type[PreTrainedConfig], dict[str, Any]]] = {
+    "gpt2": (GPT2LMHeadModel, GPT2Config, {"resid_pdrop": 0.1}),
+    "llama": (LlamaForCausalLM, LlamaConfig, {"num_key_value_heads": 1}),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"num_key_value_heads": 1, "head_dim": 8}),
+    "opt": (OPTForCausalLM, OPTConfig, {"ffn_dim": 32, "word_embed_proj_dim": 16, "init_std": 0.3}),
+    "gpt_neox": (GPTNeoXForCausalLM, GPTNeoXConfig, {}),
+    "gemma2": (
+        Gemma2ForCausalLM,
+        Gemma2Config,
+        {"num_key_value_heads": 1, "head_dim": 8, "attn_implementation": "eager"},
+    ),
+    "cohere": (CohereForCausalLM, CohereConfig, {"num_key_value_heads": 1}),
+}
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., PreTrainedModel]:
+    """A random model of a family: 2 layers, width 16, logits of order 1."""
+
+    def make(family: str = "gpt2", vocabulary: int = 31, seed: int = 0, **changes: Any) -> PreTrainedModel:
+        model, config, own = FAMILIES[family]
+        torch.manual_seed(seed)
+        return model(
+            config(
+                **{
+                    "vocab_size": vocabulary,
+                    "hidden_size": 16,
+                    "intermediate_size": 32,
+                    "num_hidden_layers": 2,
+                    "num_attention_heads": 2,
+                    "max_position_embeddings": 64,
+                    "initializer_range": 0.3,
+                    "bos_token_id": 0,
+                    "eos_token_id": 0,
+                    "pad_token_id": 0,
+                    **own,
+                    **changes,
+                }
+            )
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def random_episodes() -> Callable[..., list[Episode]]:
+    """Episodes of 1 to 4 prompt tokens and 1 to 6 decisions with normal rewards; every third one is truncated."""
+
+    def make(n: int, vocabulary: int = 31, seed: int = 0, unrated: float = 0.0) -> list[Episode]:
+        rng = np.random.default_rng(seed)
+        episodes = []
+        for i in range(n):
+            prompt, length = rng.integers(1, 5), rng.integers(1, 7)
+            rewards = rng.normal(size=length)
+            rewards[rng.random(length) < unrated] = np.nan
+            episodes.append(
+                Episode(
+                    tokens=rng.integers(0, vocabulary, size=prompt + length),
+                    decisions=np.arange(prompt, prompt + length),
+                    rewards=rewards,
+                    terminated=i % 3 != 2,
+                )
+            )
+        return episodes
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Callable[..., Batch]:
+    """The batch of some episodes, with the record of a reference network as it is now."""
+
+    def make(reference: LanguageQ, episodes: Sequence[Episode], plausible: int = 0) -> Batch:
+        n = len(episodes)
+        record = Reference(reference, plausible).record(episodes)
+        return collate(Sample(record, np.arange(n), np.ones(n, np.float32)), pad_token=0)
+
+    return make

@@ -4,6 +4,7 @@ Nothing heavy is imported before the verb is known. Exit status: 0 done, 2 the u
 130 interrupted; every error that tokenq raises on purpose is one line.
 """
 
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -50,44 +51,16 @@ def _usage() -> str:
     )
 
 
-def _train(argv: list[str]) -> None:
+def _run(verb: str, config_class: str, argv: list[str]) -> None:
+    """Call the function `tokenq.run.<verb>.<verb>` with the configuration that the command line asks for."""
+    from tokenq.config import schema
     from tokenq.config.parse import parse
-    from tokenq.config.schema import TrainConfig
 
-    config = parse(argv, TrainConfig, "tokenq train")
-    from tokenq.run.train import train
+    config = parse(argv, getattr(schema, config_class), f"tokenq {verb}")
+    from tokenq.nets.loading import quiet
 
-    train(config)
-
-
-def _evaluate(argv: list[str]) -> None:
-    from tokenq.config.parse import parse
-    from tokenq.config.schema import EvaluateConfig
-
-    config = parse(argv, EvaluateConfig, "tokenq evaluate")
-    from tokenq.run.evaluate import evaluate
-
-    evaluate(config)
-
-
-def _generate(argv: list[str]) -> None:
-    from tokenq.config.parse import parse
-    from tokenq.config.schema import GenerateConfig
-
-    config = parse(argv, GenerateConfig, "tokenq generate")
-    from tokenq.run.generate import generate
-
-    generate(config)
-
-
-def _pretrain(argv: list[str]) -> None:
-    from tokenq.config.parse import parse
-    from tokenq.config.schema import TrainConfig
-
-    config = parse(argv, TrainConfig, "tokenq pretrain")
-    from tokenq.run.pretrain import pretrain
-
-    pretrain(config)
+    quiet()
+    getattr(importlib.import_module(f"tokenq.run.{verb}"), verb)(config)
 
 
 def _env(argv: list[str]) -> None:
@@ -104,10 +77,20 @@ def _env(argv: list[str]) -> None:
         print(f"{name}: {version or 'not installed'}")
 
 
+def _verb(verb: str, config: str) -> Callable[[list[str]], None]:
+    return lambda argv: _run(verb, config, argv)
+
+
 VERBS: dict[str, tuple[Callable[[list[str]], None], str]] = {
-    "train": (_train, "Train a model from scores, from logs or with a reward function; every run is one folder."),
-    "evaluate": (_evaluate, "Measure what a run learned, against the model it started from."),
-    "generate": (_generate, "Let the model of a run answer prompts."),
-    "pretrain": (_pretrain, "Train a small model from scratch by next-token prediction."),
+    "train": (
+        _verb("train", "TrainConfig"),
+        "Train a model from scores, from logs or with a reward function; every run is one folder.",
+    ),
+    "evaluate": (
+        _verb("evaluate", "EvaluateConfig"),
+        "Measure what a run learned, against the model it started from.",
+    ),
+    "generate": (_verb("generate", "GenerateConfig"), "Let the model of a run answer prompts."),
+    "pretrain": (_verb("pretrain", "TrainConfig"), "Train a small model from scratch by next-token prediction."),
     "env": (_env, "Show the versions that a report of a fault should name."),
 }

@@ -11,7 +11,13 @@ from tokenq.ops import schedules
 
 
 def pretrain(
-    network: LanguageQ, texts: Sequence[Sequence[int]], *, updates: int, batch_size: int, learning_rate: float, seed: int
+    network: LanguageQ,
+    texts: Sequence[Sequence[int]],
+    *,
+    updates: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
 ) -> Iterator[float]:
     """Cross-entropy of whole texts under AdamW, warmed up over a tenth of the updates and decayed along a cosine.
 
@@ -28,7 +34,7 @@ def pretrain(
         torch.nn.utils.clip_grad_norm_(network.model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
-        yield float(loss)
+        yield float(loss.detach())
 
 
 def next_token_loss(network: LanguageQ, texts: Sequence[Int[Tensor, "_"]]) -> Tensor:
@@ -38,7 +44,8 @@ def next_token_loss(network: LanguageQ, texts: Sequence[Int[Tensor, "_"]]) -> Te
     attention = (torch.arange(tokens.shape[1], device=network.device) < lengths.unsqueeze(1)).long()
     if not network.factored:
         labels = tokens.masked_fill(attention == 0, -100)
-        return network.model(input_ids=tokens, attention_mask=attention, labels=labels).loss
+        loss: Tensor = network.model(input_ids=tokens, attention_mask=attention, labels=labels).loss
+        return loss
     hidden = network.causal.base_model(input_ids=tokens, attention_mask=attention, use_cache=False).last_hidden_state
     predicts = attention[:, 1:].bool()
     return network.readout.cross_entropy(hidden[:, :-1][predicts], tokens[:, 1:][predicts])

@@ -5,7 +5,7 @@ of the state of the objects passed in, so that a resumed loop goes on exactly wh
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from tokenq.replay.collate import collate
 from tokenq.types import Batch, Episode
 
 
+@runtime_checkable
 class Replay(Protocol):
     """Stored episodes to learn from."""
 

@@ -34,7 +34,7 @@ class Episode:
     """One text with its decisions and rewards.
 
     `decisions` are the positions in `tokens` that the policy chose, in increasing order and never 0; the others are
-    prompt or environment tokens. `rewards` holds one number per decision, NaN where nobody rated (never 0 for "unrated").
+    prompt or environment tokens. `rewards` holds one number per decision, NaN where nobody rated (never 0 instead).
     `terminated` is true if the episode ended by itself and false if it was cut off: the latter bootstraps from s_N.
     `columns` carries what the user gave along with the text (JSON values only).
     """
@@ -53,14 +53,17 @@ class Episode:
         if len(self.rewards) != n:
             raise DataError(f"an episode of {n} decisions needs {n} rewards, got {len(self.rewards)}")
         if self.decisions[0] < 1 or self.decisions[-1] >= len(self.tokens) or (np.diff(self.decisions) < 1).any():
-            raise DataError(f"decisions must be increasing positions in 1..{len(self.tokens) - 1}, got {self.decisions}")
+            raise DataError(
+                f"decisions must be increasing positions in 1..{len(self.tokens) - 1}, got {self.decisions}"
+            )
         if np.isinf(self.rewards).any():
             raise DataError(f"rewards must be finite, or NaN for unrated, got {self.rewards}")
 
     @property
     def actions(self) -> Int[np.ndarray, "N"]:
         """The token chosen at each decision."""
-        return self.tokens[self.decisions]
+        actions: np.ndarray = self.tokens[self.decisions]
+        return actions
 
     @property
     def states(self) -> Int[np.ndarray, "S"]:

@@ -22,7 +22,9 @@ class Boltzmann:
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
-            raise ConfigError(f"temperature: got {self.temperature}, expected a number > 0; for greedy text use --greedy")
+            raise ConfigError(
+                f"temperature: got {self.temperature}, expected a number > 0; for greedy text use --greedy"
+            )
         if self.top_k < 0:
             raise ConfigError(f"top_k: got {self.top_k}, expected an integer >= 0")
         if not 0 < self.top_p <= 1:
@@ -35,9 +37,9 @@ class Boltzmann:
 
 @dataclass(frozen=True)
 class EpsilonGreedy:
-    """Textbook DQN: with probability ε a uniformly random token, otherwise the best one (Mnih et al. 2015, Algorithm 1).
+    """Textbook DQN: with probability ε a uniformly random token, otherwise the best one.
 
-    One draw per text and token. ε falls in a straight line.
+    One draw per text and token. ε falls in a straight line (Mnih et al. 2015, Algorithm 1).
     """
 
     start: float = 1.0

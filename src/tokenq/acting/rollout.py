@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ Row = Mapping[str, Any]
 """A row of the data: `prompt` (text or messages) and whatever else the reward functions want to see."""
 
 
+@runtime_checkable
 class Exploration(Protocol):
     """From logits to what is drawn from."""
 
@@ -82,7 +83,7 @@ class Writer:
 
     def text(self, prompt: Prompt, completion: Sequence[int]) -> str:
         """A completion as text, with the space that may lead it, which decoding it alone would lose."""
-        decode = self.tokenizer.decode
+        decode: Callable[..., str] = self.tokenizer.decode
         before = decode(prompt.tokens, skip_special_tokens=True)
         whole = decode([*prompt.tokens, *completion], skip_special_tokens=True)
         return whole[len(before) :] if whole.startswith(before) else decode(completion, skip_special_tokens=True)
@@ -120,9 +121,10 @@ class Completions:
     def metrics(self) -> dict[str, float]:
         """TRL's metric names."""
         lengths = [len(tokens) for tokens in self.tokens]
+        rated = self.scores.total[~np.isnan(self.scores.total)]
         return {
-            "reward": float(np.nanmean(self.scores.total)),
-            "reward_std": float(np.nanstd(self.scores.total)),
+            "reward": float(rated.mean()) if len(rated) else math.nan,
+            "reward_std": float(rated.std()) if len(rated) else math.nan,
             "completions/mean_length": float(np.mean(lengths)),
             "completions/clipped_ratio": 1 - float(np.mean(self.ended)),
             **self.scores.metrics,
@@ -130,8 +132,16 @@ class Completions:
 
     def table(self) -> dict[str, list[Any]]:
         """The columns of the completions table."""
-        texts = [p.row["prompt"] if isinstance(p.row["prompt"], str) else json.dumps(p.row["prompt"]) for p in self.prompts]
-        return {"prompt": texts, "completion": self.texts, **self.scores.parts, **self.scores.extras, "total": list(self.scores.total)}
+        texts = [
+            p.row["prompt"] if isinstance(p.row["prompt"], str) else json.dumps(p.row["prompt"]) for p in self.prompts
+        ]
+        return {
+            "prompt": texts,
+            "completion": self.texts,
+            **self.scores.parts,
+            **self.scores.extras,
+            "total": list(self.scores.total),
+        }
 
 
 def write_and_score(
@@ -176,7 +186,8 @@ class PromptOrder:
 
 @lru_cache(maxsize=2)
 def _permutation(seed: int, epoch: int, n: int) -> list[int]:
-    return np.random.default_rng([seed, epoch]).permutation(n).tolist()
+    order: list[int] = np.random.default_rng([seed, epoch]).permutation(n).tolist()
+    return order
 
 
 class Rollout:
@@ -187,7 +198,12 @@ class Rollout:
     """
 
     def __init__(
-        self, writer: Writer, order: PromptOrder, rewards: Rewards, exploration: Exploration, reference: Reference,
+        self,
+        writer: Writer,
+        order: PromptOrder,
+        rewards: Rewards,
+        exploration: Exploration,
+        reference: Reference,
         settings: "RolloutSettings",
     ) -> None:
         self.writer = writer
@@ -202,18 +218,23 @@ class Rollout:
 
     def __call__(self, update: int) -> list[Episode]:
         """Fresh episodes for the replay."""
-        cursor, random = self.order.cursor, torch.get_rng_state()
+        cursor, random, on_devices = self.order.cursor, torch.get_rng_state(), torch.cuda.get_rng_state_all()
         settings = self.settings
         try:
             rows = self.order.take(settings.completions, settings.num_generations)
             prompts = [self.writer.prompt(row, settings.max_completion_length) for row in rows]
             done = write_and_score(
-                self.writer, prompts, self.rewards, self.exploration, settings.max_completion_length,
+                self.writer,
+                prompts,
+                self.rewards,
+                self.exploration,
+                settings.max_completion_length,
                 TrainerState(update, settings.max_steps),
             )
         except BaseException:
             self.order.cursor = cursor
             torch.set_rng_state(random)
+            torch.cuda.set_rng_state_all(on_devices)
             raise
         self.reward_calls += len(rows)
         self.completions = done

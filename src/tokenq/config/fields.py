@@ -46,8 +46,9 @@ class Field:
 
 
 def tag(cls: type) -> str:
-    """The name of a class in configurations: `DoubleDQN` → `double_dqn`."""
-    return WORD_START.sub("_", cls.__name__).lower()
+    """The name of a class in configurations: its own `tag`, or `DoubleDQN` → `double_dqn`."""
+    own: str | None = vars(cls).get("tag")
+    return own or WORD_START.sub("_", cls.__name__).lower()
 
 
 def fields_of(cls: type) -> tuple[Field, ...]:

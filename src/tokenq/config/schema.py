@@ -46,7 +46,7 @@ class PretrainConfig:
     """Transformer blocks, >= 1."""
     width: int = 144
     """Size of the hidden states, a multiple of `heads`."""
-    heads: int = 12
+    heads: int = 4
     """Attention heads, >= 1."""
     context: int = 64
     """Longest text in tokens, >= 2."""
@@ -74,6 +74,8 @@ class TrainConfig:
     """Scored episodes to learn from: .jsonl, .json, .parquet, .csv or a `datasets` id."""
     prompt_dataset: str | None = None
     """Prompts to answer with fresh text, and columns for the reward functions; the same formats."""
+    prompt_words: int | None = None
+    """Rows with a `text` and no `prompt` become prompts of this many words, >= 1; null: every row has a `prompt`."""
     eval_dataset: str | None = None
     """Prompts to evaluate on; null: those that are trained on."""
     reward_funcs: list[str | dict[str, Any]] = field(default_factory=list)
@@ -167,7 +169,8 @@ class TrainConfig:
         _at_least(self, 0, "seed", "offline_steps", "warmup_steps")
         _at_least(self, 1, "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
         _at_least(self, 1, "generation_batch_size", "num_generations", "steps_per_generation", "max_completion_length")
-        _at_least(self, 1, "logging_steps", "eval_steps", "eval_samples", "save_steps", "lora_r", "lora_alpha")
+        _at_least(self, 1, "logging_steps", "eval_steps", "eval_samples", "save_steps", "prompt_words")
+        _at_least(self, 1, "lora_r", "lora_alpha")
         _at_least(self, 2, "save_total_limit")
         _positive(self, "learning_rate", "max_grad_norm")
         Boltzmann(self.temperature, self.top_k, self.top_p)
@@ -213,8 +216,8 @@ class GenerateConfig:
     """A text to continue, or a user's message if the model has a chat template."""
     num_generations: int = 1
     """Completions per prompt, >= 1."""
-    max_completion_length: int = 64
-    """Longest completion in tokens, >= 1."""
+    max_completion_length: int | None = None
+    """Longest completion in tokens, >= 1; null: that of the run."""
     temperature: float = 1.0
     """Temperature, > 0."""
     top_k: int = 0

@@ -1,14 +1,16 @@
 """Random walks on a small directed graph: a text task whose best score is known exactly.
 
 The task of CarperAI/trlX's `randomwalks` example, rebuilt from its description: 21 nodes named a to u, edges drawn with
-probability 0.1, goal "a"; a walk is scored by how close its length comes to the shortest path. The data are 1,000 uniform
-random walks, most of them long detours or dead ends, so a good policy must stitch pieces of different walks together.
+probability 0.1, goal "a"; a walk is scored by how close its length comes to the shortest path. The data are 1,000
+uniform random walks, most of them long detours or dead ends, so a good policy must stitch pieces of different walks
+together.
 """
 
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -91,7 +93,7 @@ class Walks:
     def _length(self, text: str) -> int:
         arrival = text.find(self.symbols[GOAL]) + 1
         path = [self.symbols.find(c) for c in text[:arrival]]
-        valid = arrival > 0 and all(a >= 0 and b >= 0 and self.edges[a, b] for a, b in zip(path, path[1:], strict=False))
+        valid = arrival > 0 and all(a >= 0 and b >= 0 and self.edges[a, b] for a, b in pairwise(path))
         return min(arrival, self.longest) if valid else self.longest
 
     def reward(self, prompts: Sequence[str], completions: Sequence[str], **_: Any) -> list[float]:

@@ -71,8 +71,9 @@ class Evaluator:
 
 
 def _totals(parts: Sequence[Completions]) -> np.ndarray:
-    totals = np.concatenate([part.scores.total for part in parts])
-    return totals[~np.isnan(totals)]
+    totals: np.ndarray = np.concatenate([part.scores.total for part in parts])
+    rated: np.ndarray = totals[~np.isnan(totals)]
+    return rated
 
 
 def _mean(name: str, values: np.ndarray) -> dict[str, float]:

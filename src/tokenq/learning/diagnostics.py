@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 
 from tokenq.learning.learner import Learner
+from tokenq.learning.objectives import Soft
 from tokenq.learning.values import Raw, log_ratio
 from tokenq.ops.returns import lambda_returns
 from tokenq.types import Batch
@@ -42,15 +43,14 @@ def calibration(learner: Learner, batch: Batch) -> tuple[Float[np.ndarray, "M"],
     """
     values = learner.network(batch)
     scaled = learner.scaled(batch)
-    mapping = learner.objective.values
     following = torch.cat([batch.rated[:, 1:], torch.zeros_like(batch.rated[:, :1])], dim=1).float()
     correction = torch.zeros_like(batch.rewards)
-    if hasattr(mapping, "state_value"):
-        correction[:, :-1] = mapping.beta * log_ratio(values, batch)[:, 1:]
+    if isinstance(learner.objective, Soft):
+        correction[:, :-1] = learner.objective.values.beta * log_ratio(values, batch)[:, 1:]
     value = learner.objective.bootstrap(values, scaled)[:, 1:]
     discounts = learner.objective.gamma * batch.continues
     realised = lambda_returns(scaled.rewards, discounts, value, correction, following)
-    predicted = mapping.q(values, batch)
+    predicted = learner.objective.values.q(values, batch)
     return predicted[batch.rated].cpu().numpy(), realised[batch.rated].cpu().numpy()
 
 
@@ -71,4 +71,4 @@ def signs_of_divergence(metrics: Mapping[str, float], calibrated: bool) -> list[
 
 def is_calibrated(learner: Learner) -> bool:
     """Whether the objective's values start at zero."""
-    return not isinstance(getattr(learner.objective, "values", None), Raw)
+    return not isinstance(learner.objective.values, Raw)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -15,13 +15,22 @@ from tokenq.learning.objectives import Loss
 from tokenq.learning.objectives import Target as TargetValues
 from tokenq.learning.scaling import RawRewards, ReturnStatistics, Standardise, WorstIsZero
 from tokenq.learning.target import Target
-from tokenq.learning.values import ActionValues, Head
+from tokenq.learning.values import ActionValues, Head, Logits, Raw
 from tokenq.ops import schedules
 from tokenq.types import Batch, Episode
 
 
+@runtime_checkable
 class Objective(Protocol):
     """From action values to one loss per decision."""
+
+    @property
+    def values(self) -> Raw | Logits | Head:
+        """How logits become Q-values."""
+
+    @property
+    def gamma(self) -> float:
+        """Discount per decision."""
 
     def loss(self, online: ActionValues, target: TargetValues, batch: Batch) -> Loss:
         """The loss of every decision."""
@@ -83,7 +92,7 @@ class Learner:
         self.statistics = ReturnStatistics()
         self.update_count = 0
         self.parts = _parts(network)
-        self.head = getattr(objective, "values", None)
+        self.head = objective.values
         self.optimiser = torch.optim.AdamW(self._groups(), weight_decay=optimisation.weight_decay)
 
     def _groups(self) -> list[dict[str, object]]:
@@ -101,10 +110,13 @@ class Learner:
         self.statistics.observe(value for value in returns if not math.isnan(value))
 
     def scaled(self, batch: Batch) -> Batch:
-        """The batch with its rewards as they are learned: scaled, and shifted once, at each last decision."""
+        """The batch with its rewards as they are learned: scaled, and shifted once, where an episode terminates.
+
+        A truncated episode is not shifted: the value that it bootstraps from already is.
+        """
         offset, scale = self.scale.affine(self.statistics)
-        last = batch.decided & ~torch.cat([batch.decided[:, 1:], torch.zeros_like(batch.decided[:, :1])], dim=1)
-        return replace(batch, rewards=torch.where(batch.rated, batch.rewards * scale + offset * last, 0.0))
+        ends = batch.decided & (batch.continues == 0)
+        return replace(batch, rewards=torch.where(batch.rated, batch.rewards * scale + offset * ends, 0.0))
 
     def update(self, batch: Batch) -> Report:
         """One optimiser step on a batch.
@@ -117,11 +129,16 @@ class Learner:
             group["lr"] = group["base"] * factor
         total = batch.rated.sum().clamp(min=1)
         losses = [self._backward(part, total) for part in _split(batch, self.optimisation.microbatches)]
-        metrics = {"loss": sum(float(loss) for loss, _ in losses), "learning_rate": self.optimiser.param_groups[0]["lr"]}
+        metrics = {
+            "loss": sum(float(loss) for loss, _ in losses),
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+        }
         metrics |= self._clip()
         if not all(math.isfinite(value) for value in metrics.values()):
             self.optimiser.zero_grad()
-            raise Diverged(f"update {self.update_count + 1}: loss or gradient is not finite ({metrics}); lower learning_rate")
+            raise Diverged(
+                f"update {self.update_count + 1}: loss or gradient is not finite ({metrics}); lower learning_rate"
+            )
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.update_count += 1
@@ -139,7 +156,8 @@ class Learner:
     @torch.no_grad()
     def target_values(self, batch: Batch) -> ActionValues:
         """The target network's answers, without gradient."""
-        return self.target.network(batch)
+        answers: ActionValues = self.target.network(batch)
+        return answers
 
     def _clip(self) -> dict[str, float]:
         norms = {f"grad_norm/{name}": _norm(part) for name, part in self.parts.items() if part}
@@ -154,13 +172,13 @@ class Learner:
         error = (q - goal).abs().masked_fill(~batch.rated, 0)
         count = batch.rated.sum(1).clamp(min=1)
         metrics["td_abs"] = float(error.sum() / batch.rated.sum().clamp(min=1))
-        metrics["q_mean"] = float(q[batch.rated].mean()) if batch.rated.any() else 0.0
+        metrics["q_mean"] = float(q[batch.rated].mean())  # NaN, null in the file, if nothing is rated
         metrics["target_lag"] = self.target.lag
         return Report(self.update_count, metrics, batch.index, error.sum(1) / count)
 
 
 def _parts(network: nn.Module) -> dict[str, list[nn.Parameter]]:
-    readout = network.readout.weight
+    readout = getattr(getattr(network, "readout", None), "weight", None)
     parts: dict[str, list[nn.Parameter]] = {"trunk": [], "readout": [], "value_head": []}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:

@@ -129,9 +129,7 @@ class DoubleDQN:
         return _largest(self.values, self.plausible, values, batch)
 
 
-def _one_step(
-    objective: DQN | DoubleDQN, online: ActionValues, batch: Batch, value: Float[Tensor, "B S"]
-) -> Loss:
+def _one_step(objective: DQN | DoubleDQN, online: ActionValues, batch: Batch, value: Float[Tensor, "B S"]) -> Loss:
     q = objective.values.q(online, batch)
     goal = batch.rewards + objective.gamma * batch.continues * value[:, 1:]
     return Loss(squared_error(q, goal), q.detach(), goal)

@@ -1,8 +1,8 @@
 """Where zero lies: the offset and the scale that turn rewards into what is learned.
 
 The value of a token that nobody tried stays near its start, zero. Offline, zero should therefore be the worst outcome
-(untried is bad); with fresh text, the average one. The offset belongs to the whole return and is added once, to the last
-decision of an episode; the scale belongs to every reward.
+(untried is bad); with fresh text, the average one. The offset belongs to the whole return and is added once, where an
+episode terminates; the scale belongs to every reward.
 """
 
 import math

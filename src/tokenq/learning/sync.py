@@ -1,12 +1,13 @@
 """When and how a target network follows the online network. Every period is counted in updates.
 
-A rule is a frozen dataclass with one method. It moves the lagging tensors of `pairs` in place and returns the mean share
-by which each of them moved (1 a full copy, 0 not at all), from which the target's age is kept.
+A rule is a frozen dataclass with one method. It moves the lagging tensors of `pairs` in place and returns the mean
+share by which each of them moved (1 a full copy, 0 not at all), from which the target's age is kept.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -25,8 +26,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Clock:
-    """What a rule may know: the update that was just made (from 1), the updates since the last sync, how many syncs
-    there were, and the relative distance between the two networks (computed when asked)."""
+    """What a rule may know.
+
+    The update that was just made (from 1), the updates since the last sync, how many syncs there were, and the relative
+    distance between the two networks (computed when asked).
+    """
 
     update: int
     since: int
@@ -37,6 +41,8 @@ class Clock:
 @dataclass(frozen=True)
 class NoTarget:
     """No target network: the online network, without gradient, bootstraps from itself."""
+
+    tag: ClassVar[str] = "none"
 
     def move(self, clock: Clock, pairs: Sequence[Pair], generator: torch.Generator) -> list[float]:
         """Nothing lags, nothing moves."""
@@ -139,7 +145,9 @@ class Adaptive:
 
     def period(self, syncs: int) -> int:
         """The number of updates to wait after so many copies."""
-        return int(min(self.start * self.growth**min(syncs, 1000), self.end))
+        if syncs * math.log(self.growth) >= math.log(self.end / self.start):
+            return self.end  # the power itself would overflow some day
+        return int(self.start * self.growth**syncs)
 
     def move(self, clock: Clock, pairs: Sequence[Pair], generator: torch.Generator) -> list[float]:
         """Copy if the period is over or the gap is too wide."""

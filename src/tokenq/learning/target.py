@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,12 @@ from tokenq.learning.sync import Adaptive, Clock, NoTarget, Pair, Periodic, Poly
 Sync = NoTarget | Periodic | Polyak | RandomPartial | Adaptive
 
 
+@runtime_checkable
 class Laggable(Protocol):
     """A network that can make a partly shared copy of itself."""
 
-    def named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
-        """All parameters by name."""
+    def named_parameters(self, *, remove_duplicate: bool = True) -> Iterable[tuple[str, nn.Parameter]]:
+        """All parameters by name; a tied one under its first name, or under each."""
 
     def lagging_copy(self, lagged: Callable[[str], bool]) -> Any:
         """A copy that owns what `lagged` accepts by name (`readout` stands for the output matrix), shares the rest."""
@@ -40,7 +41,9 @@ class Adapter:
     def lagged(self, names: list[str]) -> Callable[[str], bool]:
         """Which parameter names lag."""
         if not any("lora_" in name for name in names):
-            raise ConfigError("target.scope: got adapter for a model without adapters; set use_peft to true or use full")
+            raise ConfigError(
+                "target.scope: got adapter for a model without adapters; set use_peft to true or use full"
+            )
         return lambda name: "lora_" in name or name.startswith("value_head.")
 
 
@@ -62,7 +65,9 @@ class LastLayers:
         if self.k > depth:
             raise ConfigError(f"k: got {self.k} layers to lag, expected at most {depth}, the depth of this model")
         last = max((i for i, name in enumerate(names) if name in numbers), default=0)
-        above = set(names[last + 1 :]) | {"readout"}
+        # OPT lists its final norm before its layers.
+        final = (name for name in names if name not in numbers and "final" in name)
+        above = {*names[last + 1 :], *final, "readout"}
         return lambda name: name in above or numbers.get(name, -1) >= depth - self.k
 
 
@@ -149,13 +154,6 @@ class Target:
 
 
 def _pairs(online: Laggable, copy: Laggable) -> list[Pair]:
-    ours, theirs = dict(_with_readout(online)), dict(_with_readout(copy))
-    return [Pair(name, ours[name], lagging) for name, lagging in theirs.items() if lagging is not ours[name]]
-
-
-def _with_readout(network: Any) -> Iterable[tuple[str, Tensor]]:
-    """Every parameter once, and the output matrix under its own name where it is tied in one network only."""
-    yield from network.named_parameters()
-    readout = getattr(network, "readout", None)
-    if readout is not None and not any(p is readout.weight for _, p in network.named_parameters()):
-        yield "readout", readout.weight
+    # An output matrix that is tied in `online` may have a name of its own in the copy.
+    ours = dict(online.named_parameters(remove_duplicate=False))
+    return [Pair(name, ours[name], lagging) for name, lagging in copy.named_parameters() if lagging is not ours[name]]

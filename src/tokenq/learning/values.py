@@ -1,10 +1,11 @@
 """How logits become Q-values: raw, calibrated against the reference, or a value head plus an advantage.
 
-Objectives ask one of these; these ask an `ActionValues`. Letters: B episodes, N decisions, S = N + 1 states, k candidates.
+Objectives ask one of these; these ask an `ActionValues`. Letters: B episodes, N decisions, S = N + 1 states,
+k candidates.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,6 +14,7 @@ from tokenq.errors import ConfigError
 from tokenq.types import Batch
 
 
+@runtime_checkable
 class ActionValues(Protocol):
     """Values of all actions at the decision states of a batch, behind four questions.
 

@@ -1,12 +1,14 @@
 """Text from a language model under a behaviour policy, tokens in and tokens out."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
-from transformers import PreTrainedModel
-from transformers.generation import LogitsProcessor, LogitsProcessorList
+from torch import Tensor, nn
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from tokenq.nets.language import plain
 
 Policy = Callable[[Float[Tensor, "B V"]], Float[Tensor, "B V"]]
 """From raw logits to the log-probabilities that tokens are drawn from."""
@@ -24,7 +26,7 @@ class _Behaviour(LogitsProcessor):
 
 @torch.no_grad()
 def complete(
-    model: PreTrainedModel,
+    model: nn.Module,
     prompts: Sequence[Sequence[int]],
     policy: Policy,
     max_new_tokens: int,
@@ -33,16 +35,13 @@ def complete(
     """One completion for each prompt, drawn from `policy` with torch's global generator.
 
     A completion stops after the first token in `ends`, which it includes, or after `max_new_tokens`. Prompts of unequal
-    length are padded on the left.
+    length are padded on the left. The model's own generation config (penalties, cuts, suppressed tokens) has no say.
     """
     longest = max(len(p) for p in prompts)
     padding = ends[0]
     tokens = torch.tensor([[padding] * (longest - len(p)) + list(p) for p in prompts])
     attention = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-    device = next(model.parameters()).device
-    drawn = model.generate(
-        input_ids=tokens.to(device),
-        attention_mask=attention.to(device),
+    settings = GenerationConfig(
         do_sample=True,
         temperature=1.0,
         top_k=0,
@@ -50,8 +49,18 @@ def complete(
         max_new_tokens=max_new_tokens,
         eos_token_id=list(ends),
         pad_token_id=padding,
-        logits_processor=LogitsProcessorList([_Behaviour(policy)]),
     )
+    causal: Any = plain(model)
+    # What is passed to `generate` is filled up from here, so passing neutral settings alone would not be enough.
+    own, causal.generation_config = causal.generation_config, settings
+    try:
+        drawn = causal.generate(
+            input_ids=tokens.to(causal.device),
+            attention_mask=attention.to(causal.device),
+            logits_processor=LogitsProcessorList([_Behaviour(policy)]),
+        )
+    finally:
+        causal.generation_config = own
     return [_until_end(row[longest:].tolist(), ends) for row in drawn]
 
 

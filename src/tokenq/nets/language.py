@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,6 +12,9 @@ from transformers import PreTrainedModel
 from tokenq.nets.action_values import Dense, Factored
 from tokenq.ops.readout import Readout
 from tokenq.types import Batch
+
+LARGE = 100.0
+"""The size of logits at which a cap on them shows."""
 
 
 class ValueHead(nn.Module):
@@ -30,7 +34,8 @@ class ValueHead(nn.Module):
     def forward(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
         """The value of each state."""
         activated = nn.functional.gelu(self.inner(self.norm(hidden.detach().float())))
-        return self.outer(activated).squeeze(-1)
+        value: Tensor = self.outer(activated).squeeze(-1)
+        return value
 
 
 class LanguageQ(nn.Module):
@@ -40,7 +45,7 @@ class LanguageQ(nn.Module):
     mode: dropout would add noise to values that must start at exactly zero.
     """
 
-    def __init__(self, model: PreTrainedModel, value_head: ValueHead | None = None) -> None:
+    def __init__(self, model: nn.Module, value_head: ValueHead | None = None) -> None:
         super().__init__()
         self.model = model.eval()
         self.value_head = value_head
@@ -49,12 +54,12 @@ class LanguageQ(nn.Module):
     @property
     def causal(self) -> PreTrainedModel:
         """The transformers model itself, without a PEFT wrapper around it."""
-        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        return plain(self.model)
 
     @property
     def readout(self) -> Readout:
         """The output matrix, shared with the model."""
-        layer = self.causal.get_output_embeddings()
+        layer: Any = self.causal.get_output_embeddings()
         return Readout(layer.weight, getattr(layer, "bias", None))
 
     @property
@@ -76,13 +81,22 @@ class LanguageQ(nn.Module):
     ) -> Dense | Factored:
         """The same for bare tensors; `states` are positions in `tokens`."""
         if not self.factored:
-            logits = self.model(input_ids=tokens, attention_mask=attention, use_cache=False).logits
-            return Dense(_gather(logits.float(), states), None)
+            return self._dense(tokens, attention, states)
         trunk = self.causal.base_model
         hidden = trunk(input_ids=tokens, attention_mask=attention, use_cache=False).last_hidden_state
         hidden = _gather(hidden, states)
-        value = None if self.value_head is None else self.value_head(hidden)
-        return Factored(hidden, self.readout, valid, value)
+        return Factored(hidden, self.readout, valid, self._state_value(hidden))
+
+    def _dense(self, tokens: Tensor, attention: Tensor, states: Tensor) -> Dense:
+        asked = self.value_head is not None
+        answer = self.model(
+            input_ids=tokens, attention_mask=attention, use_cache=False, output_hidden_states=True if asked else None
+        )
+        value = self._state_value(_gather(answer.hidden_states[-1], states)) if asked else None
+        return Dense(_gather(answer.logits.float(), states), value)
+
+    def _state_value(self, hidden: Tensor) -> Tensor | None:
+        return None if self.value_head is None else self.value_head(hidden)
 
     def lagging_copy(self, lagged: Callable[[str], bool]) -> "LanguageQ":
         """A copy that owns the parameters whose names `lagged` accepts and shares all others with this network.
@@ -92,20 +106,19 @@ class LanguageQ(nn.Module):
         """
         shared = {id(p): p for name, p in self.named_parameters() if not lagged(name)}
         twin = copy.deepcopy(self, shared)
-        output = twin.causal.get_output_embeddings()
+        output: Any = twin.causal.get_output_embeddings()
         if lagged("readout") and id(output.weight) in shared:
-            own = copy.deepcopy(output)
-            twin.causal.lm_head = own
-            if twin.causal.get_output_embeddings() is not own:
-                twin.causal.set_output_embeddings(own)
-        return twin.requires_grad_(False) if not shared else _freeze(twin, shared)
+            twin.causal.set_output_embeddings(copy.deepcopy(output))
+        for parameter in twin.parameters():
+            if id(parameter) not in shared:
+                parameter.requires_grad_(False)
+        return twin
 
 
-def _freeze(twin: LanguageQ, shared: dict[int, nn.Parameter]) -> LanguageQ:
-    for parameter in twin.parameters():
-        if id(parameter) not in shared:
-            parameter.requires_grad_(False)
-    return twin
+def plain(model: nn.Module) -> PreTrainedModel:
+    """The transformers model itself, without a PEFT wrapper around it."""
+    wrapper: Any = model
+    return cast(PreTrainedModel, wrapper.get_base_model() if hasattr(wrapper, "get_base_model") else model)
 
 
 def _gather(sequence: Float[Tensor, "B L D"], positions: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
@@ -113,23 +126,31 @@ def _gather(sequence: Float[Tensor, "B L D"], positions: Int[Tensor, "B S"]) -> 
 
 
 @torch.no_grad()
-def is_factored(model: PreTrainedModel) -> bool:
+def is_factored(model: nn.Module) -> bool:
     """Whether the model's logits are its last hidden state times its output matrix, tried out on two tokens.
 
-    Models that cap or scale their logits are not; they are answered from full logit tensors instead.
+    Models that cap or scale their logits are not, nor are those with an adapter on the output layer; they are answered
+    from full logit tensors instead.
     """
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    layer = causal.get_output_embeddings()
-    if layer is None or not isinstance(getattr(layer, "weight", None), Tensor):
+    causal = plain(model)
+    layer, trunk = causal.get_output_embeddings(), causal.base_model
+    if not isinstance(layer, nn.Linear) or trunk is causal:
         return False
-    device = next(causal.parameters()).device
-    tokens = torch.tensor([[0, min(1, layer.weight.shape[0] - 1)]], device=device)
-    hidden = causal.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+    tokens = torch.tensor([[0, min(1, layer.weight.shape[0] - 1)]], device=layer.weight.device)
+    read = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "use_cache": False}
+    hidden = trunk(**read).last_hidden_state
     if hidden.shape[-1] != layer.weight.shape[-1]:
         return False
-    expected = causal(input_ids=tokens, use_cache=False).logits.float()
-    product = Readout(layer.weight, getattr(layer, "bias", None)).logits(hidden[0])
-    return torch.allclose(product, expected[0], atol=1e-4, rtol=1e-4)
+    readout = Readout(layer.weight, layer.bias)
+    # A cap shows only in large logits, and those of a fresh model are small.
+    factor = LARGE / max(float(readout.logits(hidden[0]).abs().max()), 1e-6)
+    enlarge = layer.register_forward_pre_hook(lambda _, inputs: (inputs[0] * factor,))
+    try:
+        expected = causal(**read).logits.float()
+    finally:
+        enlarge.remove()
+    tolerance = max(1e-4, torch.finfo(hidden.dtype).eps) * LARGE
+    return torch.allclose(readout.logits(hidden[0] * factor), expected[0], atol=tolerance, rtol=0)
 
 
 def trainable(network: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:

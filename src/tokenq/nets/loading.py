@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -18,9 +19,10 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging
 
 from tokenq.errors import ConfigError
-from tokenq.nets.language import LanguageQ, ValueHead
+from tokenq.nets.language import LanguageQ, ValueHead, plain
 
 VALUE_HEAD = "value_head.safetensors"
 
@@ -41,12 +43,20 @@ class Shape:
 
     layers: int = 6
     width: int = 144
-    heads: int = 12
+    heads: int = 4
     context: int = 64
     vocabulary: int | None = None
 
 
-def load_tokenizer(path: str, chat_template: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+def quiet() -> None:
+    """Switch off the progress bars and advice of transformers: a command shows its own."""
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def load_tokenizer(
+    path: str, chat_template: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
     """The tokenizer of a hub id or folder; `chat_template` is a Jinja text or a file that holds one."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
@@ -99,6 +109,7 @@ def fresh_model(tokenizer: PreTrainedTokenizerBase, shape: Shape) -> PreTrainedM
             n_embd=shape.width,
             n_layer=shape.layers,
             n_head=shape.heads,
+            activation_function="gelu_pytorch_tanh",  # the fused form of GPT-2's own
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
@@ -119,7 +130,7 @@ def character_tokenizer(symbols: str) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<pad>")
 
 
-def with_adapter(model: PreTrainedModel, lora: Lora) -> PreTrainedModel:
+def with_adapter(model: PreTrainedModel, lora: Lora) -> nn.Module:
     """The model frozen, with a fresh LoRA adapter on top: the only part that is trained."""
     from peft import LoraConfig, get_peft_model  # a second of import that most runs do not need
 
@@ -138,11 +149,12 @@ def with_adapter(model: PreTrainedModel, lora: Lora) -> PreTrainedModel:
         raise ConfigError(f"lora_target_modules: {error}") from error
 
 
-def with_peft_config(model: PreTrainedModel, peft_config: Any) -> PreTrainedModel:
+def with_peft_config(model: PreTrainedModel, peft_config: Any) -> nn.Module:
     """The model with the adapter that a PEFT configuration object describes."""
     from peft import get_peft_model  # as above
 
-    return get_peft_model(model, peft_config)
+    wrapped: nn.Module = get_peft_model(model, peft_config)
+    return wrapped
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -160,18 +172,18 @@ def context_length(model: PreTrainedModel) -> int | None:
 
 def save_model(network: LanguageQ, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """A plain Hugging Face checkpoint (adapters merged), and the value head in a file of its own."""
-    model = network.model
-    plain = copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
-    plain.save_pretrained(folder)
+    model: Any = network.model
+    merged = copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    merged.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if network.value_head is not None:
         save_file(network.value_head.state_dict(), folder / VALUE_HEAD)
 
 
-def value_head(model: PreTrainedModel, path: str | None) -> ValueHead:
+def value_head(model: nn.Module, path: str | None) -> ValueHead:
     """A value head for the model: the one saved beside it, or a fresh one that answers zero."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    head = ValueHead(causal.get_output_embeddings().weight.shape[1])
+    output: Any = plain(model).get_output_embeddings()
+    head = ValueHead(output.weight.shape[1])
     saved = Path(path) / VALUE_HEAD if path else None
     if saved is not None and saved.is_file():
         head.load_state_dict(load_file(saved))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,36 +28,36 @@ class Reference:
     @torch.no_grad()
     def record(self, episodes: Sequence[Episode]) -> list[Episode]:
         """The episodes with the reference's record attached, in the same order."""
-        model = self.network.model
+        model: Any = self.network.model
         with model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext():
             return [
-                episode.with_record(_record(values, row, len(episode.decisions), actions, self.plausible))
+                episode.with_record(record)
                 for part, values, actions in evaluate(self.network, episodes, self.batch_size)
-                for row, episode in enumerate(part)
+                for episode, record in zip(part, _records(part, values, actions, self.plausible), strict=True)
             ]
 
 
-def _record(values: Dense | Factored, row: int, n: int, actions: Tensor, k: int) -> ReferenceRecord:
-    top, tokens = values.top(k) if k else (None, None)
-    return ReferenceRecord(
-        logit=_numpy(values.at(actions)[row, :n]),
-        logsumexp=_numpy(values.logsumexp[row, : n + 1]),
-        plausible=np.zeros((n + 1, 0), np.int64) if tokens is None else _numpy(tokens[row, : n + 1]),
-        plausible_logit=np.zeros((n + 1, 0), np.float32) if top is None else _numpy(top[row, : n + 1]),
-    )
+def _records(
+    episodes: Sequence[Episode], values: Dense | Factored, actions: Tensor, k: int
+) -> Iterator[ReferenceRecord]:
+    logit, logsumexp = _numpy(values.at(actions)), _numpy(values.logsumexp)
+    shape = (*logsumexp.shape, 0)
+    top, tokens = map(_numpy, values.top(k)) if k else (np.zeros(shape, np.float32), np.zeros(shape, np.int64))
+    for row, episode in enumerate(episodes):
+        n = len(episode.decisions)
+        yield ReferenceRecord(logit[row, :n], logsumexp[row, : n + 1], tokens[row, : n + 1], top[row, : n + 1])
 
 
 @torch.no_grad()
 def log_probabilities(network: LanguageQ, episodes: Sequence[Episode], batch_size: int = 64) -> list[np.ndarray]:
     """Log-probability of every action of every episode under `network`, [N] each, in nats."""
     return [
-        _numpy((values.at(actions) - values.logsumexp[:, :-1])[row, : len(episode.decisions)])
+        row[: len(episode.decisions)]
         for part, values, actions in evaluate(network, episodes, batch_size)
-        for row, episode in enumerate(part)
+        for episode, row in zip(part, _numpy(values.at(actions) - values.logsumexp[:, :-1]), strict=True)
     ]
 
 
-@torch.no_grad()
 def evaluate(
     network: LanguageQ, episodes: Sequence[Episode], batch_size: int
 ) -> Iterator[tuple[Sequence[Episode], Dense | Factored, Tensor]]:
@@ -69,7 +70,9 @@ def evaluate(
         valid = _pad([np.ones_like(e.states) for e in part]).bool()
         actions = _pad([e.actions for e in part]).to(network.device)
         moved = (x.to(network.device) for x in (tokens, attention, states, valid))
-        yield part, network.at_states(*moved), actions
+        with torch.no_grad():
+            values = network.at_states(*moved)
+        yield part, values, actions
 
 
 def _pad(rows: Sequence[np.ndarray]) -> Tensor:

@@ -33,11 +33,12 @@ class Readout:
         chosen = (self.weight[index].float() * hidden.unsqueeze(-2).float()).sum(-1)
         return chosen if self.bias is None else chosen + self.bias[index].float()
 
-    @torch.no_grad()
     def chunks(self, hidden: Float[Tensor, "M D"]) -> Iterator[Float[Tensor, "m V"]]:
         """The rows of the logit matrix, a few states at a time, without gradient."""
         for part in hidden.split(max(1, CHUNK // self.weight.shape[0])):
-            yield self.logits(part)
+            with torch.no_grad():
+                logits = self.logits(part)
+            yield logits
 
     def logsumexp(self, hidden: Float[Tensor, "M D"]) -> Float[Tensor, "M"]:
         """Log-sum-exp over the vocabulary, exact, without gradient."""

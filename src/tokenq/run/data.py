@@ -45,9 +45,9 @@ def load_data(config: TrainConfig, given: Given) -> Data:
         prompts, prompts_source = read_rows(config.prompt_dataset), config.prompt_dataset
     elif config.task is not None and not config.dataset:
         prompts = config.task.prompts()
-    prompts = _distinct([row for row in prompts if "prompt" in row])
+    prompts = _distinct(_with_prompts(prompts, config.prompt_words))
     if config.eval_dataset is not None:
-        evaluated: Rows = read_rows(config.eval_dataset)
+        evaluated: Rows = _with_prompts(read_rows(config.eval_dataset), config.prompt_words)
     else:
         evaluated = given.eval_rows if given.eval_rows is not None else prompts
     return Data(
@@ -71,7 +71,9 @@ def _main_rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
         return config.task.rows(), _name(config)
     if config.prompt_dataset is not None:
         return [], config.prompt_dataset
-    raise ConfigError("dataset: got none, expected a file of scored rows or of prompts; set dataset, prompt_dataset or task")
+    raise ConfigError(
+        "dataset: got none, expected a file of scored rows or of prompts; set dataset, prompt_dataset or task"
+    )
 
 
 def _reward(spec: str | Mapping[str, Any]) -> RewardFunction:
@@ -85,9 +87,24 @@ def _distinct(rows: Rows) -> list[Mapping[str, Any]]:
     """Rows with each prompt once, in order; what rates an answer is no longer a prompt's."""
     seen: dict[str, Mapping[str, Any]] = {}
     for row in rows:
-        kept = {name: value for name, value in row.items() if name not in SCORES | {"completion", "rejected", "completion_ids"}}
+        kept = {
+            name: value
+            for name, value in row.items()
+            if name not in SCORES | {"completion", "rejected", "completion_ids"}
+        }
         seen.setdefault(repr(kept), kept)
     return list(seen.values())
+
+
+def _with_prompts(rows: Rows, words: int | None) -> list[Mapping[str, Any]]:
+    """Rows that have a prompt, cut from their text if that is asked for."""
+    if words is not None:
+        rows = [row if "prompt" in row or "text" not in row else _cut(row, words) for row in rows]
+    return [row for row in rows if "prompt" in row]
+
+
+def _cut(row: Mapping[str, Any], words: int) -> Mapping[str, Any]:
+    return {"prompt": " ".join(row["text"].split()[:words])}
 
 
 def _name(config: TrainConfig) -> str:
@@ -121,6 +138,8 @@ def texts(config: TrainConfig, data: Data) -> Sequence[str]:
     for number, row in enumerate(rows, 1):
         text = row.get("text", None if "prompt" not in row else f"{row['prompt']}{row.get('completion') or ''}")
         if not isinstance(text, str):
-            raise DataError(f"{source} row {number}: no text; expected a column text, or prompt and completion as strings")
+            raise DataError(
+                f"{source} row {number}: no text; expected a column text, or prompt and completion as strings"
+            )
         found.append(text)
     return found

@@ -14,7 +14,9 @@ from tokenq.errors import CheckpointError
 CONFIG = "config.yaml"
 
 # What may change between a run and its continuation without making it another run.
-_FREE = frozenset("resume max_steps save_steps save_total_limit logging_steps eval_steps log_completions report_to output_dir".split())
+_FREE = frozenset(
+    "resume max_steps save_steps save_total_limit logging_steps eval_steps log_completions report_to output_dir".split()
+)
 
 
 def claim(config: TrainConfig, name: str) -> Path:
@@ -27,7 +29,7 @@ def claim(config: TrainConfig, name: str) -> Path:
     if known.is_file():
         if not config.resume:
             raise CheckpointError(
-                f"output_dir: {folder} already holds a run; set resume to true to go on with it, or choose another folder"
+                f"output_dir: {folder} already holds a run; set resume to true to go on with it, or choose another"
             )
         _same_run(from_file(TrainConfig, known), config, folder)
     elif folder.is_dir() and any(folder.iterdir()):

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tokenq.config.schema import PretrainConfig, TrainConfig
 from tokenq.errors import ConfigError
 from tokenq.learning.values import Head
@@ -55,10 +57,8 @@ def load_start(config: TrainConfig, given: Given, data: Data, tokenizer: Any, fo
     return model
 
 
-def run_pretraining(
-    model: Any, tokenizer: Any, texts: Sequence[str], config: PretrainConfig, seed: int
-) -> float:
-    """Pretrain a model in place, with a progress bar; the last loss in nats per token."""
+def run_pretraining(model: Any, tokenizer: Any, texts: Sequence[str], config: PretrainConfig, seed: int) -> None:
+    """Pretrain a model in place, with a progress bar."""
     context = loading.context_length(model)
     tokens = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id][:context] for text in texts]
     updates = pretrain(
@@ -69,13 +69,13 @@ def run_pretraining(
         learning_rate=config.learning_rate,
         seed=seed,
     )
-    loss = float("nan")
+    losses: list[float] = []
     with Progress(config.max_steps) as progress:
         progress.say(f"pretraining on {len(tokens):,} texts")
-        for update, loss in enumerate(updates, 1):
-            progress.advance(update)
-        progress.say(f"pretrained: {loss:.3f} nats per token")
-    return loss
+        for loss in updates:
+            losses.append(loss)
+            progress.advance(len(losses))
+        progress.say(f"pretrained: {np.mean(losses[-10:]):.3f} nats per token")
 
 
 def build_network(config: TrainConfig, given: Given, model: Any) -> tuple[LanguageQ, Reference]:

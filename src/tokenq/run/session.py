@@ -1,6 +1,8 @@
 """Everything that a run is made of while it trains, and how it is saved and continued."""
 
+import json
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,10 @@ from tokenq.nets.reference import Reference
 from tokenq.replay.buffer import Replay
 from tokenq.replay.shards import load_replay, save_replay
 from tokenq.run.data import Data
-from tokenq.tracking import MetricsFile
 
 STATE = "state.safetensors"
 REPLAY = "replay"
+CLOCK = "clock.json"
 
 
 @dataclass(eq=False)
@@ -43,7 +45,6 @@ class Session:
     rollout: Rollout | None
     evaluator: Evaluator | None
     offline_until: int
-    metrics: MetricsFile | None = None
     before: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -52,17 +53,22 @@ class Session:
         """Where checkpoints are."""
         return self.folder / "checkpoints"
 
-    def save(self) -> Path:
-        """One atomic checkpoint of everything that the future depends on."""
+    def save(self, metrics_offset: int) -> Path:
+        """One atomic checkpoint of everything that the future depends on, and the bytes of metrics written so far."""
         return checkpoint.save(
-            self.checkpoints, self.learner.update_count, self._write, keep=self.config.save_total_limit
+            self.checkpoints,
+            self.learner.update_count,
+            partial(self._write, metrics_offset),
+            keep=self.config.save_total_limit,
         )
 
-    def _write(self, folder: Path, previous: Path | None) -> None:
-        checkpoint.save_tensors(folder / STATE, self._state())
+    def _write(self, metrics_offset: int, folder: Path, previous: Path | None) -> None:
+        checkpoint.save_tensors(folder / STATE, self._state(metrics_offset))
+        # Apart from everything else, which is the same bytes in every run of the same configuration.
+        (folder / CLOCK).write_text(json.dumps({"seconds": self.seconds}), encoding="utf-8")
         save_replay(self.replay, folder / REPLAY, previous / REPLAY if previous else None)
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self, metrics_offset: int) -> dict[str, Any]:
         learner, rollout = self.learner, self.rollout
         return {
             "parameters": {n: p.detach() for n, p in self.network.named_parameters() if p.requires_grad},
@@ -74,9 +80,8 @@ class Session:
             "update": learner.update_count,
             "cursor": rollout.order.cursor if rollout else None,
             "reward_calls": rollout.reward_calls if rollout else None,
-            "metrics_offset": self.metrics.offset if self.metrics else 0,
+            "metrics_offset": metrics_offset,
             "before": self.before,
-            "seconds": self.seconds,
         }
 
     def restore(self, folder: Path) -> int:
@@ -95,15 +100,22 @@ class Session:
             self.rollout.reward_calls = state["reward_calls"]
         kept = self.config.replay
         self.replay = load_replay(folder / REPLAY, kept.sampler, kept.capacity_episodes, kept.capacity_tokens)
-        self.before, self.seconds = state["before"], state["seconds"]
+        self.before = state["before"]
+        self.seconds = json.loads((folder / CLOCK).read_text("utf-8"))["seconds"]
         checkpoint.restore(state["random"], {"replay": self.rng})
         offset: int = state["metrics_offset"]
         return offset
 
 
 def build_session(
-    config: TrainConfig, folder: Path, data: Data, tokenizer: Any, network: LanguageQ, reference: Reference,
-    offline_until: int, accelerator: Accelerator,
+    config: TrainConfig,
+    folder: Path,
+    data: Data,
+    tokenizer: Any,
+    network: LanguageQ,
+    reference: Reference,
+    offline_until: int,
+    accelerator: Accelerator,
 ) -> Session:
     """Put the parts of a run together; nothing is generated or learned yet."""
     online = offline_until < config.max_steps
@@ -123,17 +135,37 @@ def build_session(
     if data.rewards is not None and data.prompts:
         if online:
             rollout = Rollout(
-                writer, PromptOrder(data.prompts, config.seed), data.rewards, config.exploration or sampling, reference,
+                writer,
+                PromptOrder(data.prompts, config.seed),
+                data.rewards,
+                config.exploration or sampling,
+                reference,
                 _rollout_settings(config),
             )
         evaluator = Evaluator(
-            writer, data.rewards, reference, data.eval_prompts, sampling, config.eval_samples,
-            config.max_completion_length, config.seed,
+            writer,
+            data.rewards,
+            reference,
+            data.eval_prompts,
+            sampling,
+            config.eval_samples,
+            config.max_completion_length,
+            config.seed,
         )
     replay = Replay(config.replay.capacity_episodes, config.replay.capacity_tokens, config.replay.sampler)
     return Session(
-        config, folder, data, tokenizer, network, reference, learner, replay, np.random.default_rng(config.seed),
-        rollout, evaluator, offline_until,
+        config,
+        folder,
+        data,
+        tokenizer,
+        network,
+        reference,
+        learner,
+        replay,
+        np.random.default_rng(config.seed),
+        rollout,
+        evaluator,
+        offline_until,
     )
 
 

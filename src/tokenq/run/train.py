@@ -1,22 +1,15 @@
 """Train: build the parts of a run from its configuration and drive them to the end."""
 
-import os
-import random
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from accelerate import Accelerator
 
 from tokenq import checkpoint
-from tokenq.config.parse import to_mapping
 from tokenq.config.schema import TrainConfig
-from tokenq.errors import CheckpointError, ConfigError, Diverged, TokenqError
+from tokenq.errors import CheckpointError, ConfigError, TokenqError
 from tokenq.learning.diagnostics import diagnose, is_calibrated, signs_of_divergence
 from tokenq.learning.learner import Report
 from tokenq.nets import loading
@@ -27,6 +20,7 @@ from tokenq.run.folder import claim
 from tokenq.run.given import Given
 from tokenq.run.models import build_network, load_start, load_tokenizer
 from tokenq.run.report import Summary, write_completions
+from tokenq.run.seeding import seed_everything
 from tokenq.run.session import Session, build_session
 from tokenq.tracking import MetricsFile, Progress
 from tokenq.training import offline, online
@@ -35,18 +29,18 @@ from tokenq.types import Batch
 
 def train(config: TrainConfig, given: Given | None = None) -> Summary:
     """Run a configuration from the start, or from its newest whole checkpoint, to the end; what summary.json holds."""
-    session = prepare(config, given or Given())
-    accelerator = session.learner.accelerator
+    return train_session(prepare(config, given or Given()))
+
+
+def train_session(session: Session) -> Summary:
+    """Drive a prepared session to its last update."""
+    config = session.config
     with Progress(config.max_steps, session.learner.update_count) as progress:
         _announce(session, progress)
-        _resume_or_start(session, progress)
-        try:
-            _drive(session, progress)
-        finally:
-            if session.metrics is not None:
-                session.metrics.close()
-        summary = finish(session)
-    accelerator.end_training()
+        with _resume_or_start(session, progress) as metrics:
+            _drive(session, metrics, progress)
+    summary = finish(session)
+    session.learner.accelerator.end_training()
     return summary
 
 
@@ -57,11 +51,16 @@ def prepare(config: TrainConfig, given: Given) -> Session:
     tokenizer = load_tokenizer(config, given)
     folder = claim(config, data.name)
     accelerator = _accelerator(config, folder)
-    _seed(config.seed)
+    seed_everything(config.seed)
     model = load_start(config, given, data, tokenizer, folder)
     _check_context(config, model)
-    prompts_from_rows(data.prompts if offline_until < config.max_steps else [], tokenizer, data.prompts_source, loading.context_length(model))
-    _seed(config.seed)
+    prompts_from_rows(
+        data.prompts if offline_until < config.max_steps else [],
+        tokenizer,
+        data.prompts_source,
+        loading.context_length(model),
+    )
+    seed_everything(config.seed)
     network, reference = build_network(config, given, model)
     network.to(accelerator.device)
     reference.network.to(accelerator.device)
@@ -79,41 +78,39 @@ def _accelerator(config: TrainConfig, folder: Path) -> Accelerator:
     return accelerator
 
 
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
 def _check_context(config: TrainConfig, model: Any) -> None:
     context = loading.context_length(model)
     if context is not None and config.max_completion_length >= context:
         raise ConfigError(
-            f"max_completion_length: got {config.max_completion_length}, expected less than {context}, the model's context"
+            f"max_completion_length: got {config.max_completion_length}, "
+            f"expected less than {context}, the model's context"
         )
 
 
 def _announce(session: Session, progress: Progress) -> None:
     parameters = sum(p.numel() for p in session.network.parameters() if p.requires_grad)
-    progress.say(f"{session.data.name}: {parameters:,} trained parameters, target network {session.learner.target.bytes:,} bytes")
+    progress.say(
+        f"{session.data.name}: {parameters:,} trained parameters, target network {session.learner.target.bytes:,} bytes"
+    )
     if not session.network.factored:
         progress.say("this model scales or caps its logits: full logit tensors are used, which costs memory")
     for name, value in session.data.bounds.items():
         progress.say(f"{name}: {value:.3f}")
 
 
-def _resume_or_start(session: Session, progress: Progress) -> None:
+def _resume_or_start(session: Session, progress: Progress) -> MetricsFile:
     path = session.folder / "metrics.jsonl"
     found, skipped = checkpoint.newest_whole(session.checkpoints)
     for reason in skipped:
         progress.say(f"skipped a damaged checkpoint, {reason}")
     if found is not None:
-        session.metrics = MetricsFile(path, session.restore(found.folder))
+        metrics = MetricsFile(path, session.restore(found.folder))
         progress.say(f"resumed from {found.folder.name}")
-        return
+        return metrics
     if skipped:
-        raise CheckpointError(f"{session.checkpoints}: none of {len(skipped)} checkpoints is whole; start in another folder")
-    session.metrics = MetricsFile(path)
+        raise CheckpointError(
+            f"{session.checkpoints}: none of {len(skipped)} checkpoints is whole; start in another folder"
+        )
     if session.offline_until > 0:
         context = loading.context_length(session.network.causal)
         episodes = episodes_from_rows(session.data.scored, session.tokenizer, session.data.scored_source, context)
@@ -123,9 +120,10 @@ def _resume_or_start(session: Session, progress: Progress) -> None:
     if session.evaluator is not None:
         session.before = session.evaluator.evaluate().metrics
         progress.say(f"before: {_spoken(session.before)}")
+    return MetricsFile(path)
 
 
-def _drive(session: Session, progress: Progress) -> None:
+def _drive(session: Session, metrics: MetricsFile, progress: Progress) -> None:
     """Make updates until the last one; log, evaluate and save on their periods, and save before any error leaves."""
     config, began = session.config, time.monotonic() - session.seconds
     warned: set[str] = set()
@@ -135,7 +133,7 @@ def _drive(session: Session, progress: Progress) -> None:
             session.seconds = time.monotonic() - began
             if update == 1 or update % config.logging_steps == 0 or update == config.max_steps:
                 row = _row(session, report, batch)
-                session.metrics.write(row)
+                metrics.write(row)
                 session.learner.accelerator.log(row, step=update)
                 progress.report(row)
                 for sign in signs_of_divergence(row, is_calibrated(session.learner)):
@@ -144,19 +142,18 @@ def _drive(session: Session, progress: Progress) -> None:
                         progress.say(f"warning, update {update}: {sign}")
             progress.advance(update)
             if update % config.save_steps == 0 or update == config.max_steps:
-                session.save()
+                session.save(metrics.offset)
     except CheckpointError:
         raise
     except TokenqError as error:
-        raise type(error)(f"{error} (state saved in {session.save()}; --resume true goes on from there)") from error
+        saved = session.save(metrics.offset)
+        raise type(error)(f"{error} (state saved in {saved}; --resume true goes on from there)") from error
 
 
 def _updates(session: Session) -> Iterator[tuple[Report, Batch]]:
     config = session.config
     size = config.per_device_train_batch_size * config.gradient_accumulation_steps
-    yield from offline(
-        session.learner, session.replay, batch_size=size, until=session.offline_until, rng=session.rng
-    )
+    yield from offline(session.learner, session.replay, batch_size=size, until=session.offline_until, rng=session.rng)
     if session.rollout is not None:
         yield from online(
             session.learner,

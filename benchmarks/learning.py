@@ -1,0 +1,134 @@
+"""Learning benchmarks: configurations × seeds, each run in a process of its own, with intervals over seeds.
+
+    python benchmarks/learning.py walks_offline stories      # these; without names: all
+    python benchmarks/learning.py --report                   # print the table from what has been run
+
+A run that is finished is not repeated, and one that was interrupted is resumed, so the command can be given again and
+again. Results go to benchmarks/results/<name>.json with versions, machine, and the command of each run.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.progress import Progress
+
+from tokenq.evaluation.intervals import bootstrap_interval
+from tokenq.run.report import versions
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+RUNS = ROOT / "runs" / "benchmarks"
+SEEDS = range(5)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A configuration file, what is changed in it, and the seeds it is run with."""
+
+    config: str
+    changes: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = field(default=tuple(SEEDS))
+
+    def command(self, folder: Path, seed: int) -> list[str]:
+        resume = ["--resume", "true"] if (folder / "config.yaml").is_file() else []
+        return ["train", self.config, "--seed", str(seed), "--output_dir", str(folder), *self.changes, *resume]
+
+
+def graph(seed: int) -> tuple[str, ...]:
+    return ("--task.graph_seed", str(seed))
+
+
+BENCHMARKS = {
+    "walks_offline": Benchmark("examples/walks.yaml"),
+    "walks_online": Benchmark("examples/walks_online.yaml"),
+    "stories": Benchmark("examples/stories.yaml"),
+    "double_dqn": Benchmark("examples/double_dqn.yaml"),
+    "textbook_dqn": Benchmark("examples/textbook_dqn.yaml"),
+    "scored_stories": Benchmark("examples/scored_stories.yaml"),
+    "walks_graph_0": Benchmark("examples/walks.yaml", graph(0)),
+    "walks_graph_1": Benchmark("examples/walks.yaml", graph(1)),
+    "walks_graph_2": Benchmark("examples/walks.yaml", graph(2)),
+    "walks_graph_1002": Benchmark("examples/walks.yaml", graph(1002)),
+}
+
+
+def run(name: str, benchmark: Benchmark, seed: int) -> None:
+    folder = RUNS / name / f"seed-{seed}"
+    if (folder / "summary.json").is_file():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with (folder.parent / f"seed-{seed}.log").open("a") as log:
+        command = [sys.executable, "-m", "tokenq", *benchmark.command(folder, seed)]
+        subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log, check=True)
+
+
+def collect(name: str, benchmark: Benchmark) -> dict[str, object]:
+    summaries = [json.loads((RUNS / name / f"seed-{s}" / "summary.json").read_text()) for s in benchmark.seeds]
+    relative = Path("runs") / "benchmarks" / name / "seed-N"
+    metrics = [key for key, value in summaries[0]["after"].items() if key in summaries[0]["before"] and value is not None]
+    return {
+        "name": name,
+        "command": "tokenq " + " ".join(benchmark.command(relative, 0)).replace("--seed 0", "--seed N"),
+        "seeds": list(benchmark.seeds),
+        "reward_calls": summaries[0]["reward_calls"],
+        "updates": summaries[0]["updates"],
+        "wall_seconds": [round(s["wall_seconds"], 1) for s in summaries],
+        "bounds": {k: v for k, v in summaries[0]["after"].items() if k not in summaries[0]["before"]},
+        "before": {key: statistics([s["before"][key] for s in summaries]) for key in metrics},
+        "after": {key: statistics([s["after"][key] for s in summaries]) for key in metrics},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread a run",
+        "versions": versions(),
+    }
+
+
+def statistics(values: list[float]) -> dict[str, object]:
+    low, high = bootstrap_interval(np.array(values))
+    return {"mean": float(np.mean(values)), "low": low, "high": high, "seeds": [round(v, 4) for v in values]}
+
+
+def report() -> None:
+    for path in sorted(RESULTS.glob("*.json")):
+        result = json.loads(path.read_text())
+        if "after" not in result:
+            continue
+        for key in ("reward", "greedy_reward", "kl"):
+            if key in result["after"]:
+                before, after = result["before"][key]["mean"], result["after"][key]
+                print(
+                    f"{result['name']:<18} {key:<14} before {before:.3f}  after {after['mean']:.3f} "
+                    f"[{after['low']:.3f}, {after['high']:.3f}]  seeds {after['seeds']}"
+                )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS])
+    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    arguments = parser.parse_args()
+    if arguments.report:
+        return report()
+    names = arguments.names or list(BENCHMARKS)
+    RESULTS.mkdir(exist_ok=True)
+    with Progress() as progress, ThreadPoolExecutor(arguments.jobs) as pool:
+        for name in names:
+            benchmark = BENCHMARKS[name]
+            task = progress.add_task(name, total=len(benchmark.seeds))
+            for done in [pool.submit(run, name, benchmark, seed) for seed in benchmark.seeds]:
+                done.result()
+                progress.advance(task)
+            (RESULTS / f"{name}.json").write_text(json.dumps(collect(name, benchmark), indent=1) + "\n")
+    report()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Evaluate: score a finished run and the model it started from on the same prompts."""
+
+import json
+from typing import Any
+
+from tokenq.acting.explore import Boltzmann
+from tokenq.acting.rollout import Writer
+from tokenq.config.schema import EvaluateConfig
+from tokenq.errors import ConfigError
+from tokenq.evaluation.policy import Evaluator
+from tokenq.nets.reference import Reference
+from tokenq.replay.rows import read_rows
+from tokenq.run.data import load_data
+from tokenq.run.given import Given
+from tokenq.run.loaded import load_run
+
+
+def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, Any]:
+    """Print and return, as JSON, the figures of the trained model, of its start, and known bounds."""
+    run = load_run(config.run)
+    data = load_data(run.config, given or Given())
+    if data.rewards is None:
+        raise ConfigError(f"{config.run} was trained without a reward function, so there is nothing to score with")
+    prompts = read_rows(config.dataset) if config.dataset else data.eval_prompts
+    start = run.start() or run.network
+    reference = Reference(start)
+    figures: dict[str, Any] = {"run": config.run, "samples": config.eval_samples, "seed": config.seed}
+    for name, network in (("before", start), ("after", run.network)):
+        evaluator = Evaluator(
+            Writer(network, run.tokenizer, run.writer.ends, run.writer.context),
+            data.rewards,
+            reference,
+            prompts,
+            Boltzmann(config.temperature),
+            config.eval_samples,
+            run.config.max_completion_length,
+            config.seed,
+        )
+        figures[name] = evaluator.evaluate().metrics
+    figures["bounds"] = dict(data.bounds)
+    print(json.dumps(figures, indent=2))
+    return figures

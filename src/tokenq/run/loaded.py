@@ -1,0 +1,45 @@
+"""A finished run, read back from its folder."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tokenq.acting.rollout import Writer
+from tokenq.config.parse import from_file
+from tokenq.config.schema import TrainConfig
+from tokenq.errors import CheckpointError
+from tokenq.nets import loading
+from tokenq.nets.language import LanguageQ
+from tokenq.run.folder import CONFIG
+from tokenq.run.models import START
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """The configuration, tokenizer and trained model of a run."""
+
+    config: TrainConfig
+    tokenizer: Any
+    network: LanguageQ
+    writer: Writer
+    folder: Path
+
+    def start(self) -> LanguageQ | None:
+        """The model that training started from; None if it was handed over as an object."""
+        own = self.folder / START
+        path = str(own) if own.is_dir() else self.config.model
+        return None if path is None else LanguageQ(loading.load_model(path, self.config.dtype))
+
+
+def load_run(run: str) -> Loaded:
+    """Read a finished run; raises `CheckpointError` if `run` is not the folder of one."""
+    folder = Path(run)
+    model = folder / "model"
+    if not (folder / CONFIG).is_file() or not model.is_dir():
+        raise CheckpointError(f"got {run}, expected the folder of a finished run, with {CONFIG} and model/ in it")
+    config = replace(from_file(TrainConfig, folder / CONFIG), resume=False)
+    tokenizer = loading.load_tokenizer(str(model), config.chat_template)
+    network = LanguageQ(loading.load_model(str(model), config.dtype))
+    ends = loading.end_tokens(network.causal, tokenizer)
+    writer = Writer(network, tokenizer, ends, loading.context_length(network.causal))
+    return Loaded(config, tokenizer, network, writer, folder)

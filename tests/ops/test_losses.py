@@ -1,0 +1,19 @@
+"""The loss and its reduction."""
+
+import torch
+
+from tokenq.ops.losses import masked_mean, squared_error
+
+
+def test_gradient_of_the_squared_error_is_the_difference() -> None:
+    prediction = torch.tensor([3.0, -1.0], requires_grad=True)
+    loss = squared_error(prediction, torch.tensor([1.0, 1.0]))
+    loss.sum().backward()
+    assert loss.tolist() == [2.0, 2.0]
+    assert prediction.grad is not None and prediction.grad.tolist() == [2.0, -2.0]
+
+
+def test_masked_mean_ignores_even_nan_outside_the_mask() -> None:
+    values = torch.tensor([[1.0, torch.nan], [torch.inf, 5.0]])
+    assert masked_mean(values, torch.tensor([[True, False], [False, True]])) == 3.0
+    assert masked_mean(values, torch.zeros(2, 2, dtype=torch.bool)) == 0.0
