@@ -124,7 +124,7 @@ def soft_loss(online: Model, target: Model, batch: Episode, settings: Settings) 
     with torch.no_grad():
         # V̄(s) = β·(lse ℓ̄(s) − lse ℓ_ref(s)) = β·log Σ_a π_ref(a|s)·exp(Q̄(s, a)/β)
         lagging, _ = logits_and_taken(target, batch.tokens)
-        value = settings.beta * (lagging.logsumexp(-1) - 0*batch.ref_lse)
+        value = settings.beta * (lagging.logsumexp(-1) - batch.ref_lse)
         # ρ = log π(a|s) − log π_ref(a|s), from the online network: a lagging ρ would overshoot
         rho = (taken - logits[:, :-1].logsumexp(-1)) - (batch.ref_logit - batch.ref_lse[:, :-1])
         goal = lambda_returns(batch, value, settings.beta * rho, settings)

@@ -1,0 +1,94 @@
+"""Batches and networks small enough to check by hand."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers import PreTrainedModel
+
+from tokenq.learning.learner import Learner, Objective, Optimisation
+from tokenq.learning.scaling import RawRewards
+from tokenq.learning.sync import Periodic
+from tokenq.learning.target import Target, TargetConfig
+from tokenq.learning.values import Head
+from tokenq.nets.language import LanguageQ, ValueHead
+from tokenq.types import Batch
+
+
+@pytest.fixture(scope="session")
+def batch_of() -> Callable[..., Batch]:
+    """A batch of one-token prompts and N decisions each; only what the test names is different from zero."""
+
+    def make(actions: list[list[int]], k: int = 0, **fields: Any) -> Batch:
+        b, n = len(actions), len(actions[0])
+        plain = {
+            "tokens": torch.zeros(b, n + 1, dtype=torch.long),
+            "attention": torch.ones(b, n + 1, dtype=torch.long),
+            "states": torch.arange(n + 1).repeat(b, 1),
+            "actions": torch.tensor(actions),
+            "rewards": torch.zeros(b, n),
+            "continues": torch.ones(b, n),
+            "decided": torch.ones(b, n, dtype=torch.bool),
+            "rated": torch.ones(b, n, dtype=torch.bool),
+            "reference_logit": torch.zeros(b, n),
+            "reference_logsumexp": torch.zeros(b, n + 1),
+            "plausible": torch.zeros(b, n + 1, k, dtype=torch.long),
+            "plausible_logit": torch.zeros(b, n + 1, k),
+            "weight": torch.ones(b),
+            "index": torch.arange(b),
+        }
+        return Batch(**(plain | {name: torch.as_tensor(value) for name, value in fields.items()}))
+
+    return make
+
+
+class Toy(nn.Module):
+    """Two layers of two tensors each: something that lags."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.first = nn.Linear(30, 20)
+        self.second = nn.Linear(20, 10)
+
+    def lagging_copy(self, lagged: Callable[[str], bool]) -> "Toy":
+        return copy.deepcopy(self, {id(p): p for name, p in self.named_parameters() if not lagged(name)})
+
+    def wander(self, update: int, step: float = 0.1) -> None:
+        """What an update does, without a loss: every parameter moves by a reproducible random step."""
+        generator = torch.Generator().manual_seed(update)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter += step * torch.randn(parameter.shape, generator=generator)
+
+
+@pytest.fixture(scope="session")
+def toy() -> type[Toy]:
+    """The class, so that a test makes as many as it needs."""
+    return Toy
+
+
+@pytest.fixture
+def learner_for(tiny: Callable[..., PreTrainedModel]) -> Callable[..., Learner]:
+    """A learner on a tiny GPT-2, with a target that never moves unless `target` says otherwise."""
+
+    def make(
+        objective: Objective,
+        target: TargetConfig | None = None,
+        scale: Any = None,
+        family: str = "gpt2",
+        vocabulary: int = 31,
+        **optimisation: Any,
+    ) -> Learner:
+        model = tiny(family, vocabulary)
+        torch.manual_seed(1)
+        network = LanguageQ(model, ValueHead(16) if isinstance(objective.values, Head) else None)
+        lagging = Target(network, target or TargetConfig(Periodic(10**6)), seed=0)
+        settings = Optimisation(**optimisation)
+        return Learner(network, objective, lagging, scale or RawRewards(), settings, Accelerator(cpu=True))
+
+    return make
