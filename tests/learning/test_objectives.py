@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenq.errors import ConfigError
-from tokenq.learning.objectives import DQN, DoubleDQN, Soft
+from tokenq.learning.objectives import DQN, DoubleDQN, Plausible, Soft, Vocabulary
 from tokenq.learning.values import ActionValues, Head, Logits, Raw
 from tokenq.nets.action_values import Dense
 from tokenq.types import Batch
@@ -94,15 +94,15 @@ def three_actions(batch_of: BatchOf) -> tuple[Dense, Dense, Batch]:
     ("objective", "q", "goal"),
     [
         # The best of all: 8 and 5. The online network's choices, 2 and (the first of equals) 0: 4 and 1.
-        (DQN(Raw(), 0.5, plausible=0), [0.5, 3.0], [1 + 4.0, 2.5]),
-        (DoubleDQN(Raw(), 0.5, plausible=0), [0.5, 3.0], [1 + 2.0, 0.5]),
+        (DQN(Raw(), Vocabulary(), 0.5), [0.5, 3.0], [1 + 4.0, 2.5]),
+        (DoubleDQN(Raw(), Vocabulary(), 0.5), [0.5, 3.0], [1 + 2.0, 0.5]),
         # Among 1 and 2: 6 and 5; chosen online: 2 (4) and 1 (5).
-        (DQN(Raw(), 0.5, plausible=2), [0.5, 3.0], [1 + 3.0, 2.5]),
-        (DoubleDQN(Raw(), 0.5, plausible=2), [0.5, 3.0], [1 + 2.0, 2.5]),
-        # Less the reference, times ½: lagging (6−1, 4−3.5)/2 and (5−2, 2−0.5)/2; online in s_1 (2−1, 3−3.5)/2 chooses 1,
-        # in s_2 (−2, −0.5)/2 chooses 2.
-        (DQN(Logits(0.5), 0.5, plausible=2), [0.125, 1.0], [1 + 1.25, 0.75]),
-        (DoubleDQN(Logits(0.5), 0.5, plausible=2), [0.125, 1.0], [1 + 1.25, 0.375]),
+        (DQN(Raw(), Plausible(2, 0.0), 0.5), [0.5, 3.0], [1 + 3.0, 2.5]),
+        (DoubleDQN(Raw(), Plausible(2, 0.0), 0.5), [0.5, 3.0], [1 + 2.0, 2.5]),
+        # Less the reference, times ½: lagging (6−1, 4−3.5)/2 and (5−2, 2−0.5)/2; online in s_1 (2−1, 3−3.5)/2 chooses
+        # 1, in s_2 (−2, −0.5)/2 chooses 2.
+        (DQN(Logits(0.5), Plausible(2, 0.0), 0.5), [0.125, 1.0], [1 + 1.25, 0.75]),
+        (DoubleDQN(Logits(0.5), Plausible(2, 0.0), 0.5), [0.125, 1.0], [1 + 1.25, 0.375]),
     ],
 )
 def test_dqn_targets_by_hand(objective: DQN | DoubleDQN, q: list[float], goal: list[float], batch_of: BatchOf) -> None:
@@ -112,12 +112,28 @@ def test_dqn_targets_by_hand(objective: DQN | DoubleDQN, q: list[float], goal: l
     assert loss.target[0].tolist() == pytest.approx(goal)
 
 
+def test_tokens_that_the_reference_finds_improbable_do_not_count(batch_of: BatchOf) -> None:
+    """The first candidate always counts, the second only where its probability reaches the bound."""
+    _, lagging, batch = three_actions(batch_of)
+    probability = torch.tensor([[[0.5, 0.5], [0.01, 0.9], [0.01, 0.01]]])
+    batch = replace(batch, plausible_logit=probability.log(), plausible=torch.tensor([[[1, 2], [0, 2], [2, 1]]]))
+    goal = DQN(Raw(), Plausible(2, 0.02), 0.5).loss(lagging, lambda: lagging, batch).target
+    # s_1: the first candidate (8) always counts and the probable one (4) too; s_2: 2 counts (2), 1 (5) does not.
+    assert goal[0].tolist() == [1 + 4.0, 1.0]
+    batch = replace(
+        batch, plausible=torch.tensor([[[1, 2], [2, 0], [1, 2]]]), plausible_logit=probability.flip(-1).log()
+    )
+    goal = DQN(Raw(), Plausible(2, 0.02), 0.5).loss(lagging, lambda: lagging, batch).target
+    # Now s_1's best (8) is improbable, which leaves 4.
+    assert goal[0].tolist() == [1 + 2.0, 2.5]
+
+
 @pytest.mark.parametrize("values", [Raw(), Logits(0.3)])
 def test_double_equals_plain_for_equal_networks(values: Raw | Logits, batch_of: BatchOf) -> None:
     _, network, batch = three_actions(batch_of)
-    for plausible in (2,) if isinstance(values, Logits) else (0, 2):
-        plain = DQN(values, plausible=plausible).loss(network, lambda: network, batch)
-        double = DoubleDQN(values, plausible=plausible).loss(network, lambda: network, batch)
+    for over in (Plausible(2), Plausible(2, 0.0)) + (() if isinstance(values, Logits) else (Vocabulary(),)):
+        plain = DQN(values, over).loss(network, lambda: network, batch)
+        double = DoubleDQN(values, over).loss(network, lambda: network, batch)
         assert torch.equal(plain.target, double.target) and torch.equal(plain.per_decision, double.per_decision)
 
 
@@ -138,8 +154,8 @@ def test_lambda_one_with_terminated_episodes_never_calls_the_target(values: Logi
 OBJECTIVES = [
     Soft(Logits(0.3), gamma=0.9, lam=0.7),
     Soft(Head(0.3), gamma=0.9, lam=0.7),
-    DQN(Raw(), 0.9, plausible=0),
-    DoubleDQN(Logits(0.3), 0.9, plausible=2),
+    DQN(Raw(), Vocabulary(), 0.9),
+    DoubleDQN(Logits(0.3), Plausible(2, 0.0), 0.9),
 ]
 
 
@@ -191,8 +207,9 @@ def test_wrong_settings_say_what_to_do() -> None:
     for make, words in (
         (lambda: Soft(gamma=1.5), "gamma: got 1.5"),
         (lambda: Soft(lam=-0.1), "lam: got -0.1"),
-        (lambda: DQN(plausible=0), "set plausible to 1 or more, or values to raw"),
-        (lambda: DoubleDQN(Raw(), plausible=-1), "plausible: got -1"),
+        (lambda: DQN(over=Vocabulary()), "over: got vocabulary"),
+        (lambda: Plausible(k=0), "k: got 0"),
+        (lambda: Plausible(probability=1.0), "probability: got 1.0"),
         (lambda: Logits(beta=0.0), "beta: got 0.0"),
         (lambda: Head(samples=-1), "samples: got -1"),
         (lambda: Head(learning_rate=0.0), "learning_rate, max_grad_norm"),

@@ -76,27 +76,79 @@ class Soft:
 
 
 @dataclass(frozen=True)
+class Vocabulary:
+    """The hard maximum runs over every action: the textbook, and all that classic control needs."""
+
+    stored: ClassVar[int] = 0
+    """No candidate tokens are stored with an episode."""
+
+    def best(self, values: Raw | Logits, chooser: ActionValues, judge: ActionValues, batch: Batch) -> Tensor:
+        """`judge`'s value of the action that `chooser` likes best, [B, S]."""
+        if chooser is judge:
+            return judge.maximum[0]
+        return judge.among(chooser.maximum[1].unsqueeze(-1)).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class Plausible:
+    """The hard maximum runs over the tokens that the reference finds plausible.
+
+    Nobody would say the others, and a maximum over tokens that were never tried finds whichever value drifted highest.
+    """
+
+    k: int = 8
+    """Most probable tokens of the reference that are stored per state, >= 1."""
+    probability: float = 0.02
+    """Of these, only tokens that the reference finds at least so probable count, in [0, 1); the first always does."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ConfigError(f"k: got {self.k}, expected an integer >= 1")
+        if not 0 <= self.probability < 1:
+            raise ConfigError(f"probability: got {self.probability}, expected a number in [0, 1)")
+
+    @property
+    def stored(self) -> int:
+        """Number of candidate tokens that an episode's record must hold."""
+        return self.k
+
+    def best(self, values: Raw | Logits, chooser: ActionValues, judge: ActionValues, batch: Batch) -> Tensor:
+        """`judge`'s value of the candidate that `chooser` likes best, [B, S]."""
+        probability = (batch.plausible_logit - batch.reference_logsumexp.unsqueeze(-1)).exp()
+        excluded = probability < self.probability
+        excluded[..., 0] = False
+        liked = values.among_plausible(chooser, batch).masked_fill(excluded, -torch.inf).argmax(-1, keepdim=True)
+        return values.among_plausible(judge, batch).gather(-1, liked).squeeze(-1)
+
+
+@dataclass(frozen=True)
 class DQN:
     """Deep Q-learning: y = r + γ·c·max_a Q̄(s', a) (Mnih et al. 2015, Algorithm 1)."""
 
     values: Raw | Logits = field(default_factory=Logits)
     """How logits become Q-values: raw is the literal textbook."""
+    over: Plausible | Vocabulary = field(default_factory=Plausible)
+    """Which actions the maximum runs over; calibrated logits need plausible."""
     gamma: float = 1.0
     """Discount per decision, in [0, 1]."""
-    plausible: int = 8
-    """Maximise over the reference's k most probable tokens of each state; 0: over the whole vocabulary (raw only)."""
 
     def __post_init__(self) -> None:
         _check_probability("gamma", self.gamma)
-        _check_maximum(self.values, self.plausible)
+        _check_maximum(self.values, self.over)
+
+    @property
+    def plausible(self) -> int:
+        """Number of candidate tokens that an episode's record must hold."""
+        return self.over.stored
 
     def loss(self, online: ActionValues, target: Target, batch: Batch) -> Loss:
         """The loss of every decision."""
-        return _one_step(self, online, batch, self.bootstrap(target(), batch))
+        lagging = target()
+        return _one_step(self, online, batch, self.over.best(self.values, lagging, lagging, batch))
 
     def bootstrap(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:
         """The largest Q of each state."""
-        return _largest(self.values, self.plausible, values, batch)
+        return self.over.best(self.values, values, values, batch)
 
 
 @dataclass(frozen=True)
@@ -105,28 +157,27 @@ class DoubleDQN:
 
     values: Raw | Logits = field(default_factory=Logits)
     """How logits become Q-values: raw is the literal textbook."""
+    over: Plausible | Vocabulary = field(default_factory=Plausible)
+    """Which actions the maximum runs over; calibrated logits need plausible."""
     gamma: float = 1.0
     """Discount per decision, in [0, 1]."""
-    plausible: int = 8
-    """Maximise over the reference's k most probable tokens of each state; 0: over the whole vocabulary (raw only)."""
 
     def __post_init__(self) -> None:
         _check_probability("gamma", self.gamma)
-        _check_maximum(self.values, self.plausible)
+        _check_maximum(self.values, self.over)
+
+    @property
+    def plausible(self) -> int:
+        """Number of candidate tokens that an episode's record must hold."""
+        return self.over.stored
 
     def loss(self, online: ActionValues, target: Target, batch: Batch) -> Loss:
         """The loss of every decision."""
-        lagging = target()
-        if self.plausible:
-            chosen = self.values.among_plausible(online, batch).argmax(-1, keepdim=True)
-            value = self.values.among_plausible(lagging, batch).gather(-1, chosen).squeeze(-1)
-        else:
-            value = lagging.among(online.maximum[1].unsqueeze(-1)).squeeze(-1)
-        return _one_step(self, online, batch, value)
+        return _one_step(self, online, batch, self.over.best(self.values, online, target(), batch))
 
     def bootstrap(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:
         """The largest Q of each state."""
-        return _largest(self.values, self.plausible, values, batch)
+        return self.over.best(self.values, values, values, batch)
 
 
 def _one_step(objective: DQN | DoubleDQN, online: ActionValues, batch: Batch, value: Float[Tensor, "B S"]) -> Loss:
@@ -135,20 +186,14 @@ def _one_step(objective: DQN | DoubleDQN, online: ActionValues, batch: Batch, va
     return Loss(squared_error(q, goal), q.detach(), goal)
 
 
-def _largest(values: Raw | Logits, plausible: int, answers: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:
-    return values.among_plausible(answers, batch).amax(-1) if plausible else answers.maximum[0]
-
-
 def _check_probability(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise ConfigError(f"{name}: got {value}, expected a number in [0, 1]")
 
 
-def _check_maximum(values: Raw | Logits, plausible: int) -> None:
-    if plausible < 0:
-        raise ConfigError(f"plausible: got {plausible}, expected an integer >= 0")
-    if plausible == 0 and isinstance(values, Logits):
+def _check_maximum(values: Raw | Logits, over: Plausible | Vocabulary) -> None:
+    if isinstance(over, Vocabulary) and isinstance(values, Logits):
         raise ConfigError(
-            "plausible: got 0 with calibrated logits, whose reference values are stored for plausible tokens only; "
-            "set plausible to 1 or more, or values to raw"
+            "over: got vocabulary with calibrated logits, whose reference values are stored for plausible tokens only; "
+            "set over to plausible, or values to raw"
         )

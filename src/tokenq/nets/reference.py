@@ -41,8 +41,9 @@ def _records(
     episodes: Sequence[Episode], values: Dense | Factored, actions: Tensor, k: int
 ) -> Iterator[ReferenceRecord]:
     logit, logsumexp = _numpy(values.at(actions)), _numpy(values.logsumexp)
-    shape = (*logsumexp.shape, 0)
-    top, tokens = map(_numpy, values.top(k)) if k else (np.zeros(shape, np.float32), np.zeros(shape, np.int64))
+    plausible = values.top(k)[1] if k else actions.new_zeros((*logsumexp.shape, 0))
+    # Asked again as an objective will ask: only then is the difference of equal networks exactly zero.
+    top, tokens = _numpy(values.among(plausible)), _numpy(plausible)
     for row, episode in enumerate(episodes):
         n = len(episode.decisions)
         yield ReferenceRecord(logit[row, :n], logsumexp[row, : n + 1], tokens[row, : n + 1], top[row, : n + 1])

@@ -17,8 +17,8 @@ def boltzmann(
     """
     logits = values.float() / temperature
     if 0 < top_k < logits.shape[-1]:
-        threshold = logits.topk(top_k, dim=-1).values[..., -1:]
-        logits = logits.masked_fill(logits < threshold, -torch.inf)
+        kept = logits.topk(top_k, dim=-1)  # exactly k, even where several tokens tie for the last place
+        logits = torch.full_like(logits, -torch.inf).scatter(-1, kept.indices, kept.values)
     if top_p < 1:
         ordered, order = logits.sort(dim=-1, descending=True)
         probability = ordered.softmax(dim=-1)

@@ -80,6 +80,7 @@ class Session:
             "update": learner.update_count,
             "cursor": rollout.order.cursor if rollout else None,
             "reward_calls": rollout.reward_calls if rollout else None,
+            "rollout_metrics": rollout.metrics if rollout else None,
             "metrics_offset": metrics_offset,
             "before": self.before,
         }
@@ -98,6 +99,7 @@ class Session:
         if self.rollout is not None:
             self.rollout.order.cursor = state["cursor"]
             self.rollout.reward_calls = state["reward_calls"]
+            self.rollout.metrics = state["rollout_metrics"]
         kept = self.config.replay
         self.replay = load_replay(folder / REPLAY, kept.sampler, kept.capacity_episodes, kept.capacity_tokens)
         self.before = state["before"]

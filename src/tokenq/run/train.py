@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tokenq.run.seeding import seed_everything
 from tokenq.run.session import Session, build_session
 from tokenq.tracking import MetricsFile, Progress
 from tokenq.training import offline, online
-from tokenq.types import Batch
+from tokenq.types import Batch, Episode
 
 
 def train(config: TrainConfig, given: Given | None = None) -> Summary:
@@ -158,7 +159,7 @@ def _updates(session: Session) -> Iterator[tuple[Report, Batch]]:
         yield from online(
             session.learner,
             session.replay,
-            session.rollout,
+            partial(_write_episodes, session),
             batch_size=size,
             since=session.offline_until,
             until=config.max_steps,
@@ -167,8 +168,21 @@ def _updates(session: Session) -> Iterator[tuple[Report, Batch]]:
         )
 
 
+def _write_episodes(session: Session, update: int) -> list[Episode]:
+    """A rollout before this update; the first one of every `logging_steps` updates is kept as a table."""
+    config, rollout = session.config, session.rollout
+    if rollout is None:
+        raise ConfigError("reward_funcs: got none, expected at least one to score fresh text with")
+    episodes = rollout(update)
+    before = update - config.steps_per_generation
+    first = update == session.offline_until or update // config.logging_steps > before // config.logging_steps
+    if config.log_completions and first and rollout.completions is not None:
+        write_completions(session.folder, update, rollout.completions.table())
+    return episodes
+
+
 def _row(session: Session, report: Report, batch: Batch) -> dict[str, Any]:
-    """One line of metrics; also writes the completions of the newest rollout."""
+    """One line of metrics."""
     config, rollout = session.config, session.rollout
     diagnosed, greedy = diagnose(session.learner, batch)
     fresh = report.update > session.offline_until
@@ -180,8 +194,6 @@ def _row(session: Session, report: Report, batch: Batch) -> dict[str, Any]:
         row |= rollout.metrics
         if hasattr(rollout.exploration, "epsilon"):
             row["epsilon"] = rollout.exploration.epsilon(report.update)
-        if config.log_completions and rollout.completions is not None:
-            write_completions(session.folder, report.update, rollout.completions.table())
     if session.evaluator is not None and config.eval_steps and report.update % config.eval_steps == 0:
         row |= {f"eval_{name}": value for name, value in session.evaluator.evaluate().metrics.items()}
     return row
