@@ -43,7 +43,7 @@ class Benchmark:
 
 
 def graph(seed: int) -> tuple[str, ...]:
-    return ("--task.graph_seed", str(seed))
+    return ("--task.graph_seed", str(seed), "--eval_steps", "null")
 
 
 BENCHMARKS = {
