@@ -31,6 +31,7 @@ from transformers import (
 )
 
 from tokenq.nets.language import LanguageQ
+from tokenq.nets.loading import character_tokenizer
 from tokenq.nets.reference import Reference
 from tokenq.replay.buffer import Sample
 from tokenq.replay.collate import collate
@@ -89,6 +90,24 @@ def tiny() -> Callable[..., PreTrainedModel]:
                 }
             )
         )
+
+    return make
+
+
+SYMBOLS = "abcdefgh .:|"
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tiny: Callable[..., PreTrainedModel], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """A folder with a random model of a family (1 layer, width 16) and a tokenizer of one token a character."""
+
+    def make(family: str = "gpt2", **changes: Any) -> str:
+        folder = tmp_path_factory.mktemp(family)
+        end = len(SYMBOLS)
+        ends = {"eos_token_id": end, "bos_token_id": end, "pad_token_id": end + 1}
+        tiny(family, end + 2, num_hidden_layers=1, **ends, **changes).save_pretrained(folder)
+        character_tokenizer(SYMBOLS).save_pretrained(folder)
+        return str(folder)
 
     return make
 

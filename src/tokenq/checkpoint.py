@@ -70,7 +70,7 @@ def save(root: Path, update: int, write: Callable[[Path, Path | None], None], ke
             _discard(target)
         temporary.rename(target)
         _flush(root)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         kept = f"{previous.folder.name} is whole" if previous else "there is none before it"
         raise CheckpointError(f"{target}: not saved ({error}); {kept}; free or repair the disk, then resume") from error
     finally:

@@ -1,7 +1,7 @@
 """The command `tokenq`: read the command line, import what the verb needs, call one function.
 
-Nothing heavy is imported before the verb is known. Exit status: 0 done, 2 the user's mistake, 1 a fault of ours,
-130 interrupted; every error that tokenq raises on purpose is one line.
+Nothing heavy is imported before the verb is known. Exit status: 0 done, 2 the user's mistake or a file, disk or
+network that refuses, 1 a fault of ours, 130 interrupted; every error that tokenq raises on purpose is one line.
 """
 
 import importlib
@@ -20,6 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TokenqError as error:
         print(f"tokenq: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
+    except OSError as error:
+        said = " ".join(str(error).split())
+        print(f"tokenq: error: {said}; check the file, the disk or the network", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("tokenq: interrupted", file=sys.stderr)
         return 130

@@ -1,6 +1,6 @@
 """QTrainer: the parts behind TRL's argument names."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from tokenq.acting.rewards import RewardFunction
 from tokenq.config.schema import TrainConfig
 from tokenq.errors import ConfigError
 from tokenq.nets.loading import save_model
-from tokenq.run.given import Given, Rows
+from tokenq.run.given import Given
 from tokenq.run.report import Summary
 from tokenq.run.session import Session
 from tokenq.run.train import prepare, train_session
@@ -24,7 +24,8 @@ class QTrainer:
         model: A folder, a hub id, a loaded causal language model, or a PEFT model.
         reward_funcs: One or several reward functions by TRL's contract, as objects or by name. None for scored data.
         args: The configuration; defaults otherwise.
-        train_dataset: Rows: scored episodes, or prompts with whatever the reward functions want to see.
+        train_dataset: Rows (a list, a `datasets.Dataset`): scored episodes, or prompts with whatever the reward
+            functions want to see.
         eval_dataset: Prompts to evaluate on; by default those that are trained on.
         processing_class: The tokenizer; by default the model's.
         peft_config: A PEFT configuration: trains an adapter on the frozen model.
@@ -38,8 +39,8 @@ class QTrainer:
         model: Any,
         reward_funcs: Reward | Sequence[Reward] | None = None,
         args: TrainConfig | None = None,
-        train_dataset: Rows | None = None,
-        eval_dataset: Rows | None = None,
+        train_dataset: Iterable[Mapping[str, Any]] | None = None,
+        eval_dataset: Iterable[Mapping[str, Any]] | None = None,
         processing_class: Any = None,
         peft_config: Any = None,
     ) -> None:

@@ -91,7 +91,7 @@ def test_episodes_hold_what_was_written_and_scored(writer: Writer) -> None:
     assert act.metrics["completions/clipped_ratio"] == pytest.approx(1 - np.mean(done.ended))
     assert act.metrics["completions/mean_length"] == pytest.approx(np.mean([len(t) for t in done.tokens]))
     assert act.metrics["kl"] == 0.0 and act.metrics["reward_calls"] == 16
-    assert done.table()["total"] == done.table()["length"] and len(done.table()["prompt"]) == 16
+    assert done.table()["reward"] == done.table()["length"] and len(done.table()["prompt"]) == 16
 
 
 def test_truncated_episodes_bootstrap_only_if_asked(writer: Writer) -> None:

@@ -6,7 +6,8 @@ from tokenq.config.fields import docs_of, fields_of
 from tokenq.config.parse import dump, from_mapping, parse, to_mapping
 from tokenq.config.schema import EvaluateConfig, GenerateConfig, PretrainConfig, ReplayConfig, TrainConfig
 from tokenq.errors import ConfigError
-from tokenq.learning.objectives import DQN, Soft
+from tokenq.learning.objectives import DQN, DoubleDQN, Plausible, Soft, Vocabulary
+from tokenq.learning.sync import NoTarget
 from tokenq.learning.values import Head, Raw
 from tokenq.replay.samplers import Prioritised
 
@@ -28,9 +29,9 @@ def test_the_other_commands_have_help(cls: type) -> None:
 
 
 def test_a_long_command_line() -> None:
-    argv = "--objective dqn --objective.values raw --objective.plausible 0 --replay.sampler prioritised"
+    argv = "--objective dqn --objective.values raw --objective.over vocabulary --replay.sampler prioritised"
     config = parse(argv.split(), TrainConfig)
-    assert config.objective == DQN(Raw(), plausible=0) and config.replay.sampler == Prioritised()
+    assert config.objective == DQN(Raw(), Vocabulary()) and config.replay.sampler == Prioritised()
     assert from_mapping(TrainConfig, to_mapping(config), "x") == config
     assert "type: prioritised" in dump(config)
 
@@ -40,22 +41,43 @@ def test_values_of_the_default_objective() -> None:
     assert config.objective == Soft(Head(samples=8))
 
 
+def test_the_maximum_runs_over_plausible_tokens_unless_told_otherwise() -> None:
+    config = parse(["--objective", "double_dqn", "--objective.over.k", "4"], TrainConfig)
+    assert config.objective == DoubleDQN(over=Plausible(k=4)) and config.objective.plausible == 4
+    assert parse(["--objective", "dqn"], TrainConfig).objective == DQN(over=Plausible(k=8, probability=0.02))
+
+
+def test_no_target_is_called_none() -> None:
+    config = parse(["--target.sync", "none"], TrainConfig)
+    assert config.target.sync == NoTarget() and to_mapping(config)["target"]["sync"] == {"type": "none"}
+
+
 WRONG: list[tuple[type, dict[str, Any], str]] = [
-    (TrainConfig, {"seed": -1}, "seed: got -1, expected an integer >= 0"),
+    (TrainConfig, {"seed": -1}, "seed: got -1, expected an integer in 0.."),
     (TrainConfig, {"max_steps": 0}, "max_steps: got 0, expected an integer >= 1"),
     (TrainConfig, {"eval_steps": 0}, "eval_steps: got 0, expected an integer >= 1"),
     (TrainConfig, {"save_total_limit": 1}, "save_total_limit: got 1, expected an integer >= 2"),
     (TrainConfig, {"offline_steps": 401}, "offline_steps: got 401, expected at most max_steps (400)"),
-    (TrainConfig, {"temperature": -1.0}, "temperature: got -1.0, expected a number > 0"),
+    (TrainConfig, {"temperature": -1.0}, "temperature: got -1.0, expected a finite number > 0"),
     (TrainConfig, {"top_p": 0.0}, "top_p: got 0.0"),
     (TrainConfig, {"learning_rate": float("nan")}, "learning_rate: got nan, expected a finite number > 0"),
     (TrainConfig, {"max_grad_norm": float("inf")}, "max_grad_norm: got inf, expected a finite number > 0"),
     (TrainConfig, {"weight_decay": -0.1}, "weight_decay: got -0.1"),
-    (TrainConfig, {"lora_dropout": 1.0}, "lora_dropout: got 1.0"),
+    (TrainConfig, {"lora_r": 0}, "lora_r: got 0, expected an integer >= 1"),
+    (
+        TrainConfig,
+        {"objective": {"type": "dqn", "over": "vocabulary"}},
+        "objective.over: got vocabulary with calibrated",
+    ),
+    (
+        TrainConfig,
+        {"objective": {"type": "dqn", "over": {"k": 0}}},
+        "objective.over.k: got 0, expected an integer >= 1",
+    ),
     (TrainConfig, {"num_generations": 5}, "generation_batch_size: got 32, expected a multiple of num_generations (5)"),
     (TrainConfig, {"replay": {"capacity_tokens": 0}}, "replay.capacity_tokens: got 0, expected an integer >= 1"),
     (TrainConfig, {"replay": {"sampler": {"type": "recent", "half_life": 0}}}, "replay.sampler.half_life: got 0.0"),
-    (TrainConfig, {"pretrain": {"width": 100}}, "pretrain.width: got 100, expected a multiple of heads (12)"),
+    (TrainConfig, {"pretrain": {"width": 101}}, "pretrain.width: got 101, expected a multiple of heads (4)"),
     (TrainConfig, {"pretrain": {"context": 1}}, "pretrain.context: got 1, expected an integer >= 2"),
     (PretrainConfig, {"max_steps": -1}, "max_steps: got -1, expected an integer >= 0"),
     (ReplayConfig, {"capacity_episodes": 0}, "capacity_episodes: got 0"),

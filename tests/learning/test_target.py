@@ -113,7 +113,7 @@ def test_last_layers_share_everything_below(family: str, tiny: Tiny) -> None:
 
 
 def test_adapter_scope_copies_the_adapter_alone(tiny: Tiny, random_episodes: Episodes, recorded: Recorded) -> None:
-    model = with_adapter(tiny("llama"), Lora(r=3, alpha=8, dropout=0.0, target_modules=["q_proj", "v_proj"]))
+    model = with_adapter(tiny("llama"), Lora(r=3, alpha=8, target_modules=["q_proj", "v_proj"]))
     network = LanguageQ(model)
     target = target_of(network, Adapter())
     # Two layers; q maps 16 to 16 and v 16 to 8; A is [3, 16], B [out, 3].

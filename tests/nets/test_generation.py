@@ -71,7 +71,7 @@ def test_draws_follow_the_policy_and_the_seed(tiny: Tiny) -> None:
 
 
 def test_adapters_speak(tiny: Tiny) -> None:
-    adapted = with_adapter(tiny("llama"), Lora(r=4, alpha=64, dropout=0.0, target_modules=["q_proj", "v_proj"])).eval()
+    adapted = with_adapter(tiny("llama"), Lora(r=4, alpha=64, target_modules=["q_proj", "v_proj"])).eval()
     silent = complete(adapted, PROMPTS, greedy, 8, [30])
     assert silent == complete(tiny("llama").eval(), PROMPTS, greedy, 8, [30])
     for name, parameter in adapted.named_parameters():

@@ -58,7 +58,7 @@ def test_trying_a_model_out_leaves_no_hook_behind(tiny: Tiny) -> None:
 
 def test_an_adapter_on_the_output_layer_is_not_factored(tiny: Tiny) -> None:
     """Its own contribution starts at zero, so that numbers alone would not show it."""
-    inner = with_adapter(tiny("llama"), Lora(r=2, alpha=4, dropout=0.0, target_modules=["q_proj"]))
+    inner = with_adapter(tiny("llama"), Lora(r=2, alpha=4, target_modules=["q_proj"]))
     outer = with_peft_config(tiny("llama"), LoraConfig(r=2, target_modules=["lm_head"], task_type="CAUSAL_LM"))
     assert LanguageQ(inner).factored and not LanguageQ(outer).factored
 

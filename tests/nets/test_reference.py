@@ -35,7 +35,7 @@ def test_record_of_every_episode(k: int, batch_size: int, tiny: Tiny, random_epi
 
 
 def test_adapters_are_silent_in_the_reference_and_speak_again_afterwards(tiny: Tiny, random_episodes: Episodes) -> None:
-    network = LanguageQ(with_adapter(tiny("llama"), Lora(r=4, alpha=64, dropout=0.0, target_modules=["q_proj"])))
+    network = LanguageQ(with_adapter(tiny("llama"), Lora(r=4, alpha=64, target_modules=["q_proj"])))
     before = log_probabilities(network, random_episodes(3))
     for name, parameter in network.named_parameters():
         if "lora_B" in name:

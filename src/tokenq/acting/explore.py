@@ -21,9 +21,9 @@ class Boltzmann:
     """Keep the smallest set of tokens whose probability reaches this, in (0, 1]; 1 keeps all."""
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
+        if not 0 < self.temperature < float("inf"):
             raise ConfigError(
-                f"temperature: got {self.temperature}, expected a number > 0; for greedy text use --greedy"
+                f"temperature: got {self.temperature}, expected a finite number > 0; for greedy text use --greedy"
             )
         if self.top_k < 0:
             raise ConfigError(f"top_k: got {self.top_k}, expected an integer >= 0")

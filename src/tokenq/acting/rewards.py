@@ -29,7 +29,8 @@ RewardFunction = Callable[..., Answer | Awaitable[Answer]]
 # Columns that reach a reward function under another name, or that belong to one completion only.
 _HIDDEN_COLUMNS = frozenset({"prompt", "completion", "completion_ids"})
 _RESERVED_COLUMNS = frozenset({"prompts", "completions", "trainer_state", "log_extra", "log_metric"})
-_TABLE_COLUMNS = frozenset({"step", "prompt", "completion"})
+TABLE_COLUMNS = frozenset({"step", "prompt", "completion", "reward", "terminated"})
+"""What every table of completions holds, whatever the reward functions."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,11 @@ class Rewards:
             name: _checked_answer(name, answer, prompts) for name, answer in zip(self._names, answers, strict=True)
         }
         values = np.array(list(parts.values()), dtype=np.float64)  # None becomes NaN
-        total = np.where(np.isnan(values).all(axis=0), np.nan, np.nansum(self._weights[:, None] * values, axis=0))
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = np.where(np.isnan(values), 0.0, self._weights[:, None] * values).sum(axis=0)
+        if not np.isfinite(sums).all():
+            raise RewardError(f"the weighted sum of {', '.join(self._names)} is not finite; lower reward_weights")
+        total = np.where(np.isnan(values).all(axis=0), np.nan, sums)
         return Scores(
             total=total,
             parts=parts,
@@ -260,7 +265,7 @@ def _merged_metrics(logs: Sequence[_Log]) -> dict[str, float]:
 
 
 def _merged_extras(logs: Mapping[str, _Log], n: int) -> dict[str, list[Any]]:
-    writers = Counter([*_TABLE_COLUMNS, *logs, *(column for log in logs.values() for column in log.extras)])
+    writers = Counter([*TABLE_COLUMNS, *logs, *(column for log in logs.values() for column in log.extras)])
     for name, log in logs.items():
         for column, values in log.extras.items():
             if writers[column] > 1:

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
@@ -12,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tokenq.acting.rewards import Rewards, Scores, TrainerState
-from tokenq.errors import DataError
+from tokenq.acting.rewards import TABLE_COLUMNS, Rewards, Scores, TrainerState
+from tokenq.errors import DataError, Diverged
 from tokenq.nets.generation import complete
 from tokenq.nets.language import LanguageQ
 from tokenq.nets.reference import Reference, log_probabilities
@@ -78,7 +79,12 @@ class Writer:
     ) -> list[list[int]]:
         """One completion for each prompt, as tokens."""
         tokens = [prompt.tokens for prompt in prompts]
-        policy = lambda logits: exploration.log_probabilities(logits, update)  # noqa: E731 a name would say no more
+
+        def policy(logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
+            if not (logits < math.inf).all():  # false for NaN as well; minus infinity is a way to forbid a token
+                raise Diverged("the model answers NaN or infinity and cannot write; lower learning_rate")
+            return exploration.log_probabilities(logits, update)
+
         return complete(self.network.model, tokens, policy, max_completion_length, self.ends)
 
     def text(self, prompt: Prompt, completion: Sequence[int]) -> str:
@@ -100,7 +106,7 @@ class Completions:
     ended: list[bool]
 
     def episodes(self, bootstrap_truncated: bool) -> list[Episode]:
-        """Episodes whose reward sits on the last decision.
+        """Episodes whose reward sits on the last decision; one that nobody rated has no rated decision at all.
 
         A completion cut at its longest length was scored as it stands, so it ends there, unless `bootstrap_truncated`
         asks for the value of what might have followed.
@@ -109,7 +115,7 @@ class Completions:
             Episode(
                 tokens=np.array([*prompt.tokens, *tokens]),
                 decisions=np.arange(len(prompt.tokens), len(prompt.tokens) + len(tokens)),
-                rewards=np.array([0.0] * (len(tokens) - 1) + [total]),
+                rewards=np.array([total if math.isnan(total) else 0.0] * (len(tokens) - 1) + [total]),
                 terminated=ended or not bootstrap_truncated,
                 columns={"prompt": prompt.row["prompt"], "completion": text},
             )
@@ -131,16 +137,21 @@ class Completions:
         }
 
     def table(self) -> dict[str, list[Any]]:
-        """The columns of the completions table."""
-        texts = [
-            p.row["prompt"] if isinstance(p.row["prompt"], str) else json.dumps(p.row["prompt"]) for p in self.prompts
-        ]
+        """The columns of the completions table, which reads back as scored data: `reward` is the weighted sum."""
+        prompts = [prompt.row["prompt"] for prompt in self.prompts]
+        answers = _answers(self.prompts, self.texts)
+        if len({isinstance(prompt, str) for prompt in prompts}) > 1:  # a column has one type
+            prompts = [prompt if isinstance(prompt, str) else json.dumps(prompt) for prompt in prompts]
+            answers = self.texts
+        # A function that is called like a column of the table gives way, so that nothing it said is lost.
+        parts = {f"rewards/{n}" if n in TABLE_COLUMNS else n: part for n, part in self.scores.parts.items()}
         return {
-            "prompt": texts,
-            "completion": self.texts,
-            **self.scores.parts,
+            "prompt": prompts,
+            "completion": answers,
+            **parts,
             **self.scores.extras,
-            "total": list(self.scores.total),
+            "reward": [None if math.isnan(total) else total for total in self.scores.total.tolist()],
+            "terminated": self.ended,
         }
 
 
@@ -155,14 +166,19 @@ def write_and_score(
     """Complete prompts and score the completions; each is one reward call."""
     tokens = writer.complete(prompts, exploration, max_completion_length, state.global_step)
     texts = [writer.text(prompt, part) for prompt, part in zip(prompts, tokens, strict=True)]
-    answers = [
-        text if isinstance(prompt.row["prompt"], str) else [{"role": "assistant", "content": text}]
-        for prompt, text in zip(prompts, texts, strict=True)
-    ]
+    answers = _answers(prompts, texts)
     names = dict.fromkeys(name for prompt in prompts for name in prompt.row)
     columns = {name: [prompt.row.get(name) for prompt in prompts] for name in names}
     scores = rewards([prompt.row["prompt"] for prompt in prompts], answers, tokens, columns, state)
     return Completions(list(prompts), tokens, texts, scores, [part[-1] in writer.ends for part in tokens])
+
+
+def _answers(prompts: Sequence[Prompt], texts: Sequence[str]) -> list[Any]:
+    """Completions as TRL has them: a text after a text, a message after messages."""
+    return [
+        text if isinstance(prompt.row["prompt"], str) else [{"role": "assistant", "content": text}]
+        for prompt, text in zip(prompts, texts, strict=True)
+    ]
 
 
 @dataclass
@@ -218,9 +234,8 @@ class Rollout:
 
     def __call__(self, update: int) -> list[Episode]:
         """Fresh episodes for the replay."""
-        cursor, random, on_devices = self.order.cursor, torch.get_rng_state(), torch.cuda.get_rng_state_all()
         settings = self.settings
-        try:
+        with self.repeatable():
             rows = self.order.take(settings.completions, settings.num_generations)
             prompts = [self.writer.prompt(row, settings.max_completion_length) for row in rows]
             done = write_and_score(
@@ -231,11 +246,6 @@ class Rollout:
                 settings.max_completion_length,
                 TrainerState(update, settings.max_steps),
             )
-        except BaseException:
-            self.order.cursor = cursor
-            torch.set_rng_state(random)
-            torch.cuda.set_rng_state_all(on_devices)
-            raise
         self.reward_calls += len(rows)
         self.completions = done
         episodes = self.reference.record(done.episodes(settings.bootstrap_truncated))
@@ -244,6 +254,19 @@ class Rollout:
             "reward_calls": self.reward_calls,
         }
         return episodes
+
+    @contextmanager
+    def repeatable(self) -> Iterator[None]:
+        """If the block raises, everything goes back to where it was, so that the same prompts are asked again."""
+        cursor, calls, metrics = self.order.cursor, self.reward_calls, self.metrics
+        random, on_devices = torch.get_rng_state(), torch.cuda.get_rng_state_all()
+        try:
+            yield
+        except BaseException:
+            self.order.cursor, self.reward_calls, self.metrics = cursor, calls, metrics
+            torch.set_rng_state(random)
+            torch.cuda.set_rng_state_all(on_devices)
+            raise
 
 
 @dataclass(frozen=True)

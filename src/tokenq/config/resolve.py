@@ -8,7 +8,7 @@ from typing import Any
 from jsonargparse import ArgumentError
 from yaml import YAMLError
 
-from tokenq.config.fields import Field, Options, describe, fields_of, tag
+from tokenq.config.fields import Field, Options, describe, fields_of, item, tag
 from tokenq.config.typed import from_texts, typed
 from tokenq.errors import ConfigError
 
@@ -77,7 +77,8 @@ class Resolution:
         try:
             return from_texts(leaf.field.hint, leaf.written) if leaf.texts else typed(leaf.field.hint, leaf.written)
         except (ArgumentError, YAMLError):
-            written = leaf.written if not leaf.texts or len(leaf.written) > 1 else leaf.written[0]
+            several = not leaf.texts or (item(leaf.field.hint) is not None and len(leaf.written) > 1)
+            written = leaf.written if several else leaf.written[-1]
             got = f"got {written!r} ({type(written).__name__}), expected {describe(leaf.field.hint)}"
             raise ConfigError(f"{'' if leaf.texts else self.source + ': '}{key}: {got}") from None
 

@@ -121,11 +121,11 @@ class TrainConfig:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     """The store of episodes."""
     reward_scale: RawRewards | WorstIsZero | Standardise | None = None
-    """How returns are shifted and scaled; null: worst_is_zero without a reward function, standardise with one."""
+    """How returns are shifted and scaled; null: standardise where all text is fresh, else worst_is_zero."""
     learning_rate: float = 3e-4
     """Step size of AdamW, > 0."""
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
-    """How the step size goes from its largest value at the end of the warm-up to 0 at the last update."""
+    """How the step size falls from the first update on, to 0 after the last one; the warm-up multiplies it."""
     warmup_steps: int = 0
     """Updates over which the step size rises from 0, >= 0."""
     weight_decay: float = 0.0
@@ -154,8 +154,6 @@ class TrainConfig:
     """Rank of the adapters, >= 1."""
     lora_alpha: int = 32
     """Scale of the adapters is this over the rank, >= 1."""
-    lora_dropout: float = 0.0
-    """Dropout in the adapters, in [0, 1)."""
     lora_target_modules: list[str] | None = None
     """Names of the modules that get adapters; null: what peft knows for the model."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -166,7 +164,8 @@ class TrainConfig:
     """Pretraining from scratch."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "seed", "offline_steps", "warmup_steps")
+        _seed(self.seed)
+        _at_least(self, 0, "offline_steps", "warmup_steps")
         _at_least(self, 1, "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
         _at_least(self, 1, "generation_batch_size", "num_generations", "steps_per_generation", "max_completion_length")
         _at_least(self, 1, "logging_steps", "eval_steps", "eval_samples", "save_steps", "prompt_words")
@@ -176,8 +175,6 @@ class TrainConfig:
         Boltzmann(self.temperature, self.top_k, self.top_p)
         if not 0 <= self.weight_decay < float("inf"):
             raise ConfigError(f"weight_decay: got {self.weight_decay}, expected a finite number >= 0")
-        if not 0 <= self.lora_dropout < 1:
-            raise ConfigError(f"lora_dropout: got {self.lora_dropout}, expected a number in [0, 1)")
         if self.offline_steps is not None and self.offline_steps > self.max_steps:
             raise ConfigError(f"offline_steps: got {self.offline_steps}, expected at most max_steps ({self.max_steps})")
         if self.generation_batch_size % self.num_generations:
@@ -201,7 +198,7 @@ class EvaluateConfig:
     """Seed of the draw, >= 0."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "seed")
+        _seed(self.seed)
         _at_least(self, 1, "eval_samples")
         _positive(self, "temperature")
 
@@ -230,7 +227,7 @@ class GenerateConfig:
     """Seed of the draw, >= 0."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "seed")
+        _seed(self.seed)
         _at_least(self, 1, "num_generations", "max_completion_length")
         if not self.prompt:
             raise ConfigError("prompt: got none, expected at least one --prompt TEXT")
@@ -242,6 +239,11 @@ def _at_least(config: Any, least: int, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and value < least:
             raise ConfigError(f"{name}: got {value}, expected an integer >= {least}")
+
+
+def _seed(seed: int) -> None:
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"seed: got {seed}, expected an integer in 0..2**63 - 1")
 
 
 def _positive(config: Any, *names: str) -> None:

@@ -37,6 +37,11 @@ class Walks:
     """Largest number of nodes in a walk."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.graph_seed < 2**32:
+            raise ConfigError(f"graph_seed: got {self.graph_seed}, expected an integer in 0..2**32 - 1")
+        for name, least in (("walks", 1), ("longest", 2)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, expected an integer >= {least}")
         if not 2 <= self.nodes <= 26:
             raise ConfigError(f"nodes: got {self.nodes}, expected an integer in 2..26")
         if not 0 < self.edge_probability <= 1:

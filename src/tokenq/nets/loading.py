@@ -33,7 +33,6 @@ class Lora:
 
     r: int
     alpha: int
-    dropout: float
     target_modules: Sequence[str] | None
 
 
@@ -62,10 +61,15 @@ def load_tokenizer(
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise ConfigError(_cannot_load("tokenizer", path, error)) from error
-    if chat_template is not None:
-        file = Path(chat_template)
-        tokenizer.chat_template = file.read_text("utf-8") if file.suffix == ".jinja" else chat_template
-    return checked_tokenizer(tokenizer, path)
+    return checked_tokenizer(with_chat_template(tokenizer, chat_template), path)
+
+
+def with_chat_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> PreTrainedTokenizerBase:
+    """The tokenizer with this template, a Jinja text or a file that holds one; None leaves it its own."""
+    if template is not None:
+        file = Path(template)
+        tokenizer.chat_template = file.read_text("utf-8") if file.suffix == ".jinja" else template
+    return tokenizer
 
 
 def checked_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrainedTokenizerBase:
@@ -140,7 +144,6 @@ def with_adapter(model: PreTrainedModel, lora: Lora) -> nn.Module:
             LoraConfig(
                 r=lora.r,
                 lora_alpha=lora.alpha,
-                lora_dropout=lora.dropout,
                 target_modules=list(lora.target_modules) if lora.target_modules else None,
                 task_type="CAUSAL_LM",
             ),
@@ -164,9 +167,9 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
     return list(dict.fromkeys([tokenizer.eos_token_id, *more]))
 
 
-def context_length(model: PreTrainedModel) -> int | None:
+def context_length(model: nn.Module) -> int | None:
     """The longest text the model can read, in tokens; None if its configuration does not say."""
-    config: Any = model.config
+    config: Any = plain(model).config
     return getattr(config, "max_position_embeddings", None)
 
 

@@ -4,6 +4,7 @@ Every function raises a DataError that names the column; whoever reads the file 
 """
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from tokenq.errors import DataError
 
 Row = Mapping[str, Any]
 Message = Mapping[str, Any]
+
+# NaN, infinity and whole numbers that no float can hold all fail to be at most this.
+_LARGEST = sys.float_info.max
 
 # Which roles may stand right before each role; None is the start of the conversation.
 _BEFORE: dict[str, set[str | None]] = {
@@ -28,7 +32,7 @@ def present(row: Row, column: str) -> bool:
 
 def finite(value: object, column: str) -> float:
     """The value as a float, if it is a finite number (true and false are not numbers)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         raise wrong(column, value, "a finite number")
     return float(value)
 

@@ -53,19 +53,24 @@ def episodes_from_rows(rows: Sequence[Row], tokenizer: Tokenizer, source: str, c
 
 
 def prompts_from_rows(
-    rows: Sequence[Row], tokenizer: Tokenizer, source: str, context: int | None
+    rows: Sequence[Row],
+    tokenizer: Tokenizer,
+    source: str,
+    context: int | None,
+    room: int = 1,
+    numbers: Sequence[int] | None = None,
 ) -> list[dict[str, Any]]:
-    """The rows themselves, once every `prompt` is a string or messages and leaves room for at least one more token.
+    """The rows themselves, once every `prompt` is a string or messages and leaves room for `room` more tokens.
 
-    Raises DataError with `source`, row (from 1) and column.
+    Raises DataError with `source`, row (its entry of `numbers`; None counts from 1) and column.
     """
-    for number, row in enumerate(rows, start=1):
+    for number, row in zip(range(1, len(rows) + 1) if numbers is None else numbers, rows, strict=True):
         with _located(source, number):
             prompt = text_or_messages(row, "prompt")
             if not isinstance(prompt, str):
                 check_order(prompt, "prompt")
                 _check_open(prompt)
-            _check_prompt(tokenise_prompt(prompt, tokenizer), context)
+            _check_prompt(tokenise_prompt(prompt, tokenizer), context, room)
     return [dict(row) for row in rows]
 
 
@@ -174,11 +179,13 @@ def _check_open(prompt: Sequence[Message]) -> None:
         )
 
 
-def _check_prompt(tokens: Sequence[int], context: int | None) -> None:
+def _check_prompt(tokens: Sequence[int], context: int | None, room: int = 1) -> None:
     if not tokens:
         raise DataError("column 'prompt' has no tokens; expected at least one; give a prompt")
-    if context is not None and len(tokens) >= context:
+    if context is not None and len(tokens) + room > context:
+        limit = f"fewer than {context}"
+        if room > 1:
+            limit = f"at most {context - room}, to leave room for {room} of {context}"
         raise DataError(
-            f"column 'prompt' has {len(tokens)} tokens; expected fewer than {context}, the model's context; "
-            "shorten or drop the row"
+            f"column 'prompt' has {len(tokens)} tokens; expected {limit}, the model's context; shorten or drop the row"
         )

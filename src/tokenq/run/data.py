@@ -14,18 +14,25 @@ from tokenq.replay.rows import read_rows
 from tokenq.run.given import Given, Rows
 
 SCORES = frozenset({"reward", "rewards", "label", "chosen"})
+ANSWERS = frozenset({"messages", "completion", "completion_ids", "chosen"})
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Rows by use. `bounds` are scores known beforehand, such as the best possible one."""
+    """Rows by use. `bounds` are scores known beforehand, such as the best possible one.
+
+    Prompts are there once each; `prompt_numbers` and `eval_numbers` say which row of its source each one is, from 1.
+    """
 
     name: str
     scored: Rows
     scored_source: str
     prompts: Rows
+    prompt_numbers: Sequence[int]
     prompts_source: str
     eval_prompts: Rows
+    eval_numbers: Sequence[int]
+    eval_source: str
     rewards: Rewards | None
     bounds: Mapping[str, float]
 
@@ -35,28 +42,31 @@ def load_data(config: TrainConfig, given: Given) -> Data:
     functions = [*given.rewards, *(_reward(spec) for spec in config.reward_funcs)]
     if config.task is not None:
         functions = functions or [config.task.reward]
+    if config.reward_weights is not None and not functions:
+        raise ConfigError(f"reward_weights: got {config.reward_weights} without reward_funcs; set both or neither")
     rows, source = _main_rows(config, given)
-    scored = [row for row in rows if SCORES & row.keys()]
-    if scored and len(scored) < len(rows):
-        number = next(i for i, row in enumerate(rows, 1) if not SCORES & row.keys())
-        raise DataError(f"{source} row {number}: no reward; expected one of {sorted(SCORES)} as in the other rows")
-    prompts, prompts_source = rows, source
+    prompts_source = source
     if config.prompt_dataset is not None:
-        prompts, prompts_source = read_rows(config.prompt_dataset), config.prompt_dataset
+        prompts, prompts_source = _read_prompts(config.prompt_dataset, config.prompt_words), config.prompt_dataset
     elif config.task is not None and not config.dataset:
-        prompts = config.task.prompts()
-    prompts = _distinct(_with_prompts(prompts, config.prompt_words))
-    if config.eval_dataset is not None:
-        evaluated: Rows = _with_prompts(read_rows(config.eval_dataset), config.prompt_words)
+        prompts = _distinct(config.task.prompts())
     else:
-        evaluated = given.eval_rows if given.eval_rows is not None else prompts
+        prompts = _distinct(rows, config.prompt_words)
+    evaluated, eval_source = prompts, prompts_source
+    if config.eval_dataset is not None:
+        evaluated, eval_source = _read_prompts(config.eval_dataset, config.prompt_words), config.eval_dataset
+    elif given.eval_rows is not None:
+        evaluated, eval_source = _all_prompts(list(given.eval_rows), None, "eval_dataset"), "eval_dataset"
     return Data(
         name=_name(config),
-        scored=scored,
+        scored=_scored(rows, source, bool(functions)),
         scored_source=source,
-        prompts=prompts,
+        prompts=list(prompts.values()),
+        prompt_numbers=list(prompts),
         prompts_source=prompts_source,
-        eval_prompts=_distinct(evaluated),
+        eval_prompts=list(evaluated.values()),
+        eval_numbers=list(evaluated),
+        eval_source=eval_source,
         rewards=Rewards(functions, config.reward_weights) if functions else None,
         bounds={} if config.task is None else config.task.bounds(),
     )
@@ -76,6 +86,18 @@ def _main_rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
     )
 
 
+def _scored(rows: Rows, source: str, judged: bool) -> Rows:
+    """All rows or none; `judged` if there is a reward function."""
+    # With something to score fresh text with, a prompt's column of such a name is the reward functions' business.
+    rated = [bool(SCORES & row.keys() and (ANSWERS & row.keys() or not judged)) for row in rows]
+    if not any(rated) or all(rated):
+        return rows if any(rated) else []
+    first = rated.index(False)
+    lacks = "a reward and no completion" if SCORES & rows[first].keys() else "no reward"
+    wanted = f"one of {', '.join(sorted(SCORES))}, and what it rates, as in the other rows"
+    raise DataError(f"{source} row {first + 1}: {lacks}; expected {wanted}; fix or drop the row")
+
+
 def _reward(spec: str | Mapping[str, Any]) -> RewardFunction:
     path = spec if isinstance(spec, str) else spec.get("path")
     if isinstance(path, str) and ":" not in path:
@@ -83,28 +105,36 @@ def _reward(spec: str | Mapping[str, Any]) -> RewardFunction:
     return load_reward(spec)
 
 
-def _distinct(rows: Rows) -> list[Mapping[str, Any]]:
-    """Rows with each prompt once, in order; what rates an answer is no longer a prompt's."""
-    seen: dict[str, Mapping[str, Any]] = {}
-    for row in rows:
-        kept = {
-            name: value
-            for name, value in row.items()
-            if name not in SCORES | {"completion", "rejected", "completion_ids"}
-        }
-        seen.setdefault(repr(kept), kept)
-    return list(seen.values())
+def _read_prompts(source: str, words: int | None) -> dict[int, Mapping[str, Any]]:
+    return _all_prompts(read_rows(source), words, source)
 
 
-def _with_prompts(rows: Rows, words: int | None) -> list[Mapping[str, Any]]:
-    """Rows that have a prompt, cut from their text if that is asked for."""
-    if words is not None:
-        rows = [row if "prompt" in row or "text" not in row else _cut(row, words) for row in rows]
-    return [row for row in rows if "prompt" in row]
+def _all_prompts(rows: Rows, words: int | None, source: str) -> dict[int, Mapping[str, Any]]:
+    """The prompts of rows that must all have one."""
+    for number, row in enumerate(rows, 1):
+        if _prompted(row, words) is None:
+            raise DataError(f"{source} row {number}: no prompt; expected a column prompt, or prompt_words and a text")
+    return _distinct(rows, words)
 
 
-def _cut(row: Mapping[str, Any], words: int) -> Mapping[str, Any]:
-    return {"prompt": " ".join(row["text"].split()[:words])}
+def _distinct(rows: Rows, words: int | None = None) -> dict[int, Mapping[str, Any]]:
+    """Row number and row of each prompt, once and in order; what rates an answer is no longer a prompt's."""
+    seen: dict[str, tuple[int, Mapping[str, Any]]] = {}
+    for number, row in enumerate(rows, 1):
+        prompted = _prompted(row, words)
+        if prompted is not None:
+            dropped = SCORES | {"completion", "rejected", "completion_ids"} if ANSWERS & row.keys() else frozenset()
+            kept = {name: value for name, value in prompted.items() if name not in dropped}
+            seen.setdefault(repr(kept), (number, kept))
+    return dict(seen.values())
+
+
+def _prompted(row: Mapping[str, Any], words: int | None) -> Mapping[str, Any] | None:
+    """A row with its prompt, cut from its text if that is asked for; None if it has none."""
+    if "prompt" in row:
+        return row
+    text = row.get("text")
+    return {"prompt": " ".join(text.split()[:words])} if words is not None and isinstance(text, str) else None
 
 
 def _name(config: TrainConfig) -> str:
@@ -116,6 +146,8 @@ def _name(config: TrainConfig) -> str:
 def offline_updates(config: TrainConfig, data: Data) -> int:
     """How many updates learn from the scored rows alone, before fresh text comes in."""
     online = data.rewards is not None and len(data.prompts) > 0
+    if not data.scored and data.rewards is not None and not online:
+        raise DataError(f"{data.prompts_source}: no row has a prompt or a reward; expected a column prompt")
     if not data.scored and not online:
         raise ConfigError("got rows without scores and no reward function; add a reward column, or set reward_funcs")
     if config.offline_steps is None:
@@ -136,10 +168,11 @@ def texts(config: TrainConfig, data: Data) -> Sequence[str]:
     source = config.pretrain.dataset or data.scored_source
     found = []
     for number, row in enumerate(rows, 1):
-        text = row.get("text", None if "prompt" not in row else f"{row['prompt']}{row.get('completion') or ''}")
-        if not isinstance(text, str):
+        parts = [row["text"]] if "text" in row else [row.get("prompt"), row.get("completion") or ""]
+        text = [part for part in parts if isinstance(part, str)]
+        if len(text) < len(parts):
             raise DataError(
                 f"{source} row {number}: no text; expected a column text, or prompt and completion as strings"
             )
-        found.append(text)
+        found.append("".join(text))
     return found

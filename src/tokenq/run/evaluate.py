@@ -16,16 +16,21 @@ from tokenq.run.loaded import load_run
 
 
 def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, Any]:
-    """Print and return, as JSON, the figures of the trained model, of its start, and known bounds."""
+    """Print and return, as JSON, the figures of the trained model, of its start, and known bounds.
+
+    A run of a model that was handed over as an object has kept no start: `before` and the distance to it are null.
+    """
     run = load_run(config.run)
     data = load_data(run.config, given or Given())
     if data.rewards is None:
         raise ConfigError(f"{config.run} was trained without a reward function, so there is nothing to score with")
     prompts = read_rows(config.dataset) if config.dataset else data.eval_prompts
-    start = run.start() or run.network
-    reference = Reference(start)
-    figures: dict[str, Any] = {"run": config.run, "samples": config.eval_samples, "seed": config.seed}
+    start = run.start()
+    reference = Reference(start or run.network)
+    figures: dict[str, Any] = {"run": config.run, "samples": config.eval_samples, "seed": config.seed, "before": None}
     for name, network in (("before", start), ("after", run.network)):
+        if network is None:
+            continue
         evaluator = Evaluator(
             Writer(network, run.tokenizer, run.writer.ends, run.writer.context),
             data.rewards,
@@ -37,6 +42,8 @@ def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, An
             config.seed,
         )
         figures[name] = evaluator.evaluate().metrics
+    if start is None:
+        figures["after"] = figures["after"] | {"kl": None}
     figures["bounds"] = dict(data.bounds)
     print(json.dumps(figures, indent=2))
     return figures

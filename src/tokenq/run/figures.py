@@ -127,7 +127,9 @@ def draw_calibration(
     axes.plot([low, high], [low, high], color="grey", linestyle="--", label="perfectly calibrated")
     axes.errorbar(centres, means, errors, fmt="o", color=_COLOURS[0], capsize=3, label="mean ± 2 standard errors")
     axes.set(
-        title=f"Calibration over {len(predicted):,} decisions", xlabel="predicted value", ylabel="realised return (mean)"
+        title=f"Calibration over {len(predicted):,} decisions",
+        xlabel="predicted value",
+        ylabel="realised return (mean)",
     )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)

@@ -39,7 +39,9 @@ def finish(session: Session) -> Summary:
     if evaluation is not None and session.config.log_completions:
         write_completions(folder, learner.update_count, evaluation.completions.table())
     draw_curves(folder / "metrics.jsonl", folder / "curves.png")
-    draw_calibration(*calibration(learner, _fresh(session, evaluation)), folder / "calibration.png")
+    fresh = _fresh(session, evaluation)
+    if fresh is not None:
+        draw_calibration(*calibration(learner, fresh), folder / "calibration.png")
     write_summary(folder / "summary.json", summary)
     origin = Origin(" ".join(["tokenq", *sys.argv[1:]]), type(session.config.objective).__name__, session.config.model)
     (folder / "README.md").write_text(model_card(folder.name, summary, origin), encoding="utf-8")
@@ -47,10 +49,12 @@ def finish(session: Session) -> Summary:
     return summary
 
 
-def _fresh(session: Session, evaluation: Evaluation | None) -> Batch:
-    """Episodes to calibrate on: the last evaluation's where there is one, otherwise the newest of the replay."""
+def _fresh(session: Session, evaluation: Evaluation | None) -> Batch | None:
+    """Episodes to calibrate on: the last evaluation's where there is one, else the newest of the replay; or none."""
     episodes: list[Episode] = evaluation.episodes if evaluation else list(session.replay.episodes)
     episodes = [e for e in episodes if not np.isnan(e.rewards).all()][-CALIBRATED:]
+    if not episodes:
+        return None
     n = len(episodes)
     batch = collate(Sample(episodes, np.arange(n), np.ones(n, np.float32)), pad_token=0)
     device = session.learner.accelerator.device

@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from tokenq.config.parse import dump, from_file, to_mapping
 from tokenq.config.schema import TrainConfig
-from tokenq.errors import CheckpointError
+from tokenq.errors import CheckpointError, ConfigError
+from tokenq.run.report import write_text
 
 CONFIG = "config.yaml"
 
@@ -19,24 +22,44 @@ _FREE = frozenset(
 )
 
 
-def claim(config: TrainConfig, name: str) -> Path:
-    """The run's folder, made if need be, with the resolved configuration in it.
+def run_folder(config: TrainConfig, name: str) -> Path:
+    """The run's folder, which may not be there yet; nothing is written.
 
-    Raises `CheckpointError` if the folder holds a run and `resume` is false, or if it holds another run.
+    Raises `CheckpointError` if it holds a run and `resume` is false, if it holds another run, or something else.
     """
     folder = Path(config.output_dir or f"runs/{name}")
     known = folder / CONFIG
-    if known.is_file():
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"output_dir: {folder} is a file; choose a folder")
+    inside = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if inside == {CONFIG} and _is_ours(known):
+        return folder  # an earlier attempt got no further, so there is nothing to lose
+    if CONFIG in inside:
         if not config.resume:
             raise CheckpointError(
                 f"output_dir: {folder} already holds a run; set resume to true to go on with it, or choose another"
             )
         _same_run(from_file(TrainConfig, known), config, folder)
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif inside:
         raise CheckpointError(f"output_dir: {folder} is not empty and holds no run; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    known.write_text(dump(replace(config, resume=False)), encoding="utf-8")
     return folder
+
+
+def claim(folder: Path, config: TrainConfig) -> None:
+    """Make the folder, if need be, and write the resolved configuration into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / CONFIG, dump(replace(config, resume=False)))
+    except OSError as error:
+        raise CheckpointError(f"output_dir: {folder} cannot be written ({error}); choose another folder") from error
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a configuration is as `claim` writes it, and no one's own file."""
+    try:
+        return path.read_text(encoding="utf-8") == dump(from_file(TrainConfig, path))
+    except (ConfigError, UnicodeDecodeError):
+        return False
 
 
 def _same_run(old: TrainConfig, new: TrainConfig, folder: Path) -> None:
@@ -54,7 +77,10 @@ def _short(value: Any) -> str:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder to fill; it takes the place of `target` once the block ends without an error."""
+    """A temporary folder to fill; it takes the place of `target` once the block ends without an error.
+
+    Raises OSError if the disk refuses.
+    """
     temporary = target.with_name(f".tmp-{target.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -63,5 +89,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             shutil.rmtree(target)
         temporary.rename(target)
+    except SafetensorError as error:  # a full disk, in the words of the library that writes weights
+        raise OSError(f"{target}: {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,6 +1,6 @@
 """Objects that a caller hands over in place of names in the configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,6 @@ class Given:
     model: Any = None
     tokenizer: Any = None
     rewards: Sequence[RewardFunction] = ()
-    rows: Rows | None = None
-    eval_rows: Rows | None = None
+    rows: Iterable[Mapping[str, Any]] | None = None
+    eval_rows: Iterable[Mapping[str, Any]] | None = None
     peft_config: Any = None

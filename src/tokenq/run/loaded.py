@@ -28,7 +28,9 @@ class Loaded:
         """The model that training started from; None if it was handed over as an object."""
         own = self.folder / START
         path = str(own) if own.is_dir() else self.config.model
-        return None if path is None else LanguageQ(loading.load_model(path, self.config.dtype))
+        if path is None:
+            return None
+        return LanguageQ(loading.load_model(path, self.config.dtype, self.config.trust_remote_code))
 
 
 def load_run(run: str) -> Loaded:
@@ -38,8 +40,9 @@ def load_run(run: str) -> Loaded:
     if not (folder / CONFIG).is_file() or not model.is_dir():
         raise CheckpointError(f"got {run}, expected the folder of a finished run, with {CONFIG} and model/ in it")
     config = replace(from_file(TrainConfig, folder / CONFIG), resume=False)
-    tokenizer = loading.load_tokenizer(str(model), config.chat_template)
-    network = LanguageQ(loading.load_model(str(model), config.dtype))
+    trusted = config.trust_remote_code
+    tokenizer = loading.load_tokenizer(str(model), config.chat_template, trusted)
+    network = LanguageQ(loading.load_model(str(model), config.dtype, trusted))
     ends = loading.end_tokens(network.causal, tokenizer)
     writer = Writer(network, tokenizer, ends, loading.context_length(network.causal))
     return Loaded(config, tokenizer, network, writer, folder)

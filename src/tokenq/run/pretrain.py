@@ -7,9 +7,9 @@ from tokenq.errors import ConfigError
 from tokenq.nets.language import LanguageQ
 from tokenq.nets.loading import save_model
 from tokenq.run.data import load_data
-from tokenq.run.folder import claim, whole_folder
+from tokenq.run.folder import claim, run_folder, whole_folder
 from tokenq.run.given import Given
-from tokenq.run.models import load_start, load_tokenizer
+from tokenq.run.models import load_start, load_tokenizer, make_start
 from tokenq.run.seeding import seed_everything
 
 
@@ -20,9 +20,11 @@ def pretrain(config: TrainConfig) -> Path:
     given = Given()
     data = load_data(config, given)
     tokenizer = load_tokenizer(config, given)
-    folder = claim(config, data.name)
+    folder = run_folder(config, data.name)
     seed_everything(config.seed)
-    model = load_start(config, given, data, tokenizer, folder)
+    model = load_start(config, given, tokenizer, folder)
+    claim(folder, config)
+    model = make_start(config, given, data, tokenizer, model, folder)
     with whole_folder(folder / "model") as place:
         save_model(LanguageQ(model), tokenizer, place)
     print(f"model is in {folder / 'model'}")

@@ -58,7 +58,17 @@ def versions() -> dict[str, str | None]:
 def write_summary(path: Path, summary: Summary) -> None:
     """Write summary.json as a whole or not at all; a metric without a value is null."""
     content = {key: _without_nan(value) for key, value in asdict(summary).items()}
-    _replace(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file as a whole or not at all: a full disk leaves what was there."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def model_card(name: str, summary: Summary, origin: Origin) -> str:
@@ -134,12 +144,6 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_nan(inner) for key, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _front_matter(origin: Origin) -> str:

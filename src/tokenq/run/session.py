@@ -23,7 +23,9 @@ from tokenq.nets.reference import Reference
 from tokenq.replay.buffer import Replay
 from tokenq.replay.shards import load_replay, save_replay
 from tokenq.run.data import Data
+from tokenq.types import Episode
 
+CHECKPOINTS = "checkpoints"
 STATE = "state.safetensors"
 REPLAY = "replay"
 CLOCK = "clock.json"
@@ -31,7 +33,11 @@ CLOCK = "clock.json"
 
 @dataclass(eq=False)
 class Session:
-    """The parts of a run. `rollout` is there if fresh text is written, `evaluator` if there are rewards and prompts."""
+    """The parts of a run. `rollout` is there if fresh text is written, `evaluator` if there are rewards and prompts.
+
+    `logged` are the scored episodes of the data, for a run that starts. `pending` is a row of metrics that waits for
+    its evaluation: should that fail, it is part of what is saved.
+    """
 
     config: TrainConfig
     folder: Path
@@ -47,11 +53,13 @@ class Session:
     offline_until: int
     before: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    logged: list[Episode] = field(default_factory=list)
+    pending: dict[str, Any] | None = None
 
     @property
     def checkpoints(self) -> Path:
         """Where checkpoints are."""
-        return self.folder / "checkpoints"
+        return self.folder / CHECKPOINTS
 
     def save(self, metrics_offset: int) -> Path:
         """One atomic checkpoint of everything that the future depends on, and the bytes of metrics written so far."""
@@ -83,6 +91,7 @@ class Session:
             "rollout_metrics": rollout.metrics if rollout else None,
             "metrics_offset": metrics_offset,
             "before": self.before,
+            "pending": self.pending,
         }
 
     def restore(self, folder: Path) -> int:
@@ -103,6 +112,7 @@ class Session:
         kept = self.config.replay
         self.replay = load_replay(folder / REPLAY, kept.sampler, kept.capacity_episodes, kept.capacity_tokens)
         self.before = state["before"]
+        self.pending = state["pending"]
         self.seconds = json.loads((folder / CLOCK).read_text("utf-8"))["seconds"]
         checkpoint.restore(state["random"], {"replay": self.rng})
         offset: int = state["metrics_offset"]

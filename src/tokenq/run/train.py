@@ -10,19 +10,19 @@ from accelerate import Accelerator
 
 from tokenq import checkpoint
 from tokenq.config.schema import TrainConfig
-from tokenq.errors import CheckpointError, ConfigError, TokenqError
+from tokenq.errors import CheckpointError, ConfigError, Diverged, TokenqError
 from tokenq.learning.diagnostics import diagnose, is_calibrated, signs_of_divergence
 from tokenq.learning.learner import Report
 from tokenq.nets import loading
 from tokenq.replay.offline import episodes_from_rows, prompts_from_rows
-from tokenq.run.data import load_data, offline_updates
+from tokenq.run.data import Data, load_data, offline_updates
 from tokenq.run.finish import finish
-from tokenq.run.folder import claim
+from tokenq.run.folder import claim, run_folder
 from tokenq.run.given import Given
-from tokenq.run.models import build_network, load_start, load_tokenizer
+from tokenq.run.models import build_network, load_start, load_tokenizer, make_start
 from tokenq.run.report import Summary, write_completions
 from tokenq.run.seeding import seed_everything
-from tokenq.run.session import Session, build_session
+from tokenq.run.session import CHECKPOINTS, Session, build_session
 from tokenq.tracking import MetricsFile, Progress
 from tokenq.training import offline, online
 from tokenq.types import Batch, Episode
@@ -35,14 +35,24 @@ def train(config: TrainConfig, given: Given | None = None) -> Summary:
 
 def train_session(session: Session) -> Summary:
     """Drive a prepared session to its last update."""
-    config = session.config
-    with Progress(config.max_steps, session.learner.update_count) as progress:
-        _announce(session, progress)
-        with _resume_or_start(session, progress) as metrics:
-            _drive(session, metrics, progress)
-    summary = finish(session)
+    try:
+        with Progress(session.config.max_steps, session.learner.update_count) as progress:
+            _announce(session, progress)
+            with _resume_or_start(session, progress) as metrics:
+                _drive(session, metrics, progress)
+        summary = _finish(session)
+    except OSError as error:
+        advice = "what was saved before is whole; free or repair the disk, then set resume to true"
+        raise CheckpointError(f"{session.folder}: cannot be written ({error}); {advice}") from error
     session.learner.accelerator.end_training()
     return summary
+
+
+def _finish(session: Session) -> Summary:
+    try:
+        return finish(session)
+    except TokenqError as error:
+        raise type(error)(f"{error} (all updates are done and saved; --resume true repeats only the end)") from error
 
 
 def prepare(config: TrainConfig, given: Given) -> Session:
@@ -50,22 +60,24 @@ def prepare(config: TrainConfig, given: Given) -> Session:
     data = load_data(config, given)
     offline_until = offline_updates(config, data)
     tokenizer = load_tokenizer(config, given)
-    folder = claim(config, data.name)
-    accelerator = _accelerator(config, folder)
+    folder = run_folder(config, data.name)
     seed_everything(config.seed)
-    model = load_start(config, given, data, tokenizer, folder)
-    _check_context(config, model)
-    prompts_from_rows(
-        data.prompts if offline_until < config.max_steps else [],
-        tokenizer,
-        data.prompts_source,
-        loading.context_length(model),
-    )
+    model = load_start(config, given, tokenizer, folder)
+    context = loading.context_length(model)
+    _check_context(config, context)
+    _check_prompts(config, data, tokenizer, context, offline_until < config.max_steps)
+    starts = offline_until > 0 and not any((folder / CHECKPOINTS).glob("*"))
+    logged = episodes_from_rows(data.scored, tokenizer, data.scored_source, context) if starts else []
+    claim(folder, config)
+    accelerator = _accelerator(config, folder)
+    model = make_start(config, given, data, tokenizer, model, folder)
     seed_everything(config.seed)
     network, reference = build_network(config, given, model)
     network.to(accelerator.device)
     reference.network.to(accelerator.device)
-    return build_session(config, folder, data, tokenizer, network, reference, offline_until, accelerator)
+    session = build_session(config, folder, data, tokenizer, network, reference, offline_until, accelerator)
+    session.logged = logged
+    return session
 
 
 def _accelerator(config: TrainConfig, folder: Path) -> Accelerator:
@@ -79,13 +91,23 @@ def _accelerator(config: TrainConfig, folder: Path) -> Accelerator:
     return accelerator
 
 
-def _check_context(config: TrainConfig, model: Any) -> None:
-    context = loading.context_length(model)
+def _check_context(config: TrainConfig, context: int | None) -> None:
     if context is not None and config.max_completion_length >= context:
         raise ConfigError(
             f"max_completion_length: got {config.max_completion_length}, "
             f"expected less than {context}, the model's context"
         )
+
+
+def _check_prompts(config: TrainConfig, data: Data, tokenizer: Any, context: int | None, online: bool) -> None:
+    """Read every prompt that will be answered, so that none stops the run half-way."""
+    length = config.max_completion_length
+    if online:
+        prompts_from_rows(data.prompts, tokenizer, data.prompts_source, context, length, data.prompt_numbers)
+    if data.rewards is not None and data.prompts:
+        used = slice(config.eval_samples)
+        prompts, numbers = data.eval_prompts[used], data.eval_numbers[used]
+        prompts_from_rows(prompts, tokenizer, data.eval_source, context, length, numbers)
 
 
 def _announce(session: Session, progress: Progress) -> None:
@@ -112,16 +134,21 @@ def _resume_or_start(session: Session, progress: Progress) -> MetricsFile:
         raise CheckpointError(
             f"{session.checkpoints}: none of {len(skipped)} checkpoints is whole; start in another folder"
         )
-    if session.offline_until > 0:
-        context = loading.context_length(session.network.causal)
-        episodes = episodes_from_rows(session.data.scored, session.tokenizer, session.data.scored_source, context)
-        episodes = session.reference.record(episodes)
+    try:
+        _start(session, progress)
+    except TokenqError as error:
+        raise type(error)(f"{error} (before the first update; --resume true tries again)") from error
+    return MetricsFile(path)
+
+
+def _start(session: Session, progress: Progress) -> None:
+    if session.logged:
+        episodes = session.reference.record(session.logged)
         session.replay.add(episodes)
         session.learner.observe(episodes)
     if session.evaluator is not None:
         session.before = session.evaluator.evaluate().metrics
         progress.say(f"before: {_spoken(session.before)}")
-    return MetricsFile(path)
 
 
 def _drive(session: Session, metrics: MetricsFile, progress: Progress) -> None:
@@ -129,26 +156,48 @@ def _drive(session: Session, metrics: MetricsFile, progress: Progress) -> None:
     config, began = session.config, time.monotonic() - session.seconds
     warned: set[str] = set()
     try:
+        _log(session, metrics, progress, warned)
         for report, batch in _updates(session):
             update = report.update
             session.seconds = time.monotonic() - began
             if update == 1 or update % config.logging_steps == 0 or update == config.max_steps:
-                row = _row(session, report, batch)
-                metrics.write(row)
-                session.learner.accelerator.log(row, step=update)
-                progress.report(row)
-                for sign in signs_of_divergence(row, is_calibrated(session.learner)):
-                    if sign.split()[0] not in warned:
-                        warned.add(sign.split()[0])
-                        progress.say(f"warning, update {update}: {sign}")
+                session.pending = _row(session, report, batch)
+                _log(session, metrics, progress, warned)
             progress.advance(update)
             if update % config.save_steps == 0 or update == config.max_steps:
                 session.save(metrics.offset)
     except CheckpointError:
         raise
     except TokenqError as error:
-        saved = session.save(metrics.offset)
-        raise type(error)(f"{error} (state saved in {saved}; --resume true goes on from there)") from error
+        raise type(error)(f"{error} ({_saved(session, metrics.offset, error)})") from error
+
+
+def _saved(session: Session, metrics_offset: int, error: TokenqError) -> str:
+    """Save the state before this error leaves; what became of it."""
+    try:
+        folder = session.save(metrics_offset)
+    except CheckpointError as failed:
+        return f"the state could not be saved: {failed}"
+    # The same settings would diverge again.
+    way_on = "start again in another folder" if isinstance(error, Diverged) else "--resume true goes on from there"
+    return f"state saved in {folder}; {way_on}"
+
+
+def _log(session: Session, metrics: MetricsFile, progress: Progress, warned: set[str]) -> None:
+    """Evaluate, if it is time, and write the pending row of metrics; there is none but for a new update."""
+    config, row = session.config, session.pending
+    if row is None:
+        return
+    if session.evaluator is not None and config.eval_steps and row["update"] % config.eval_steps == 0:
+        row = row | {f"eval_{name}": value for name, value in session.evaluator.evaluate().metrics.items()}
+    metrics.write(row)
+    session.pending = None
+    session.learner.accelerator.log(row, step=row["update"])
+    progress.report(row)
+    for sign in signs_of_divergence(row, is_calibrated(session.learner)):
+        if sign.split()[0] not in warned:
+            warned.add(sign.split()[0])
+            progress.say(f"warning, update {row['update']}: {sign}")
 
 
 def _updates(session: Session) -> Iterator[tuple[Report, Batch]]:
@@ -173,17 +222,18 @@ def _write_episodes(session: Session, update: int) -> list[Episode]:
     config, rollout = session.config, session.rollout
     if rollout is None:
         raise ConfigError("reward_funcs: got none, expected at least one to score fresh text with")
-    episodes = rollout(update)
     before = update - config.steps_per_generation
     first = update == session.offline_until or update // config.logging_steps > before // config.logging_steps
-    if config.log_completions and first and rollout.completions is not None:
-        write_completions(session.folder, update, rollout.completions.table())
+    with rollout.repeatable():
+        episodes = rollout(update)
+        if config.log_completions and first and rollout.completions is not None:
+            write_completions(session.folder, update, rollout.completions.table())
     return episodes
 
 
 def _row(session: Session, report: Report, batch: Batch) -> dict[str, Any]:
     """One line of metrics."""
-    config, rollout = session.config, session.rollout
+    rollout = session.rollout
     diagnosed, greedy = diagnose(session.learner, batch)
     fresh = report.update > session.offline_until
     row: dict[str, Any] = {"update": report.update, "phase": "online" if fresh else "offline"}
@@ -194,8 +244,6 @@ def _row(session: Session, report: Report, batch: Batch) -> dict[str, Any]:
         row |= rollout.metrics
         if hasattr(rollout.exploration, "epsilon"):
             row["epsilon"] = rollout.exploration.epsilon(report.update)
-    if session.evaluator is not None and config.eval_steps and report.update % config.eval_steps == 0:
-        row |= {f"eval_{name}": value for name, value in session.evaluator.evaluate().metrics.items()}
     return row
 
 
