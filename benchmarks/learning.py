@@ -75,7 +75,9 @@ def run(name: str, benchmark: Benchmark, seed: int) -> None:
 def collect(name: str, benchmark: Benchmark) -> dict[str, object]:
     summaries = [json.loads((RUNS / name / f"seed-{s}" / "summary.json").read_text()) for s in benchmark.seeds]
     relative = Path("runs") / "benchmarks" / name / "seed-N"
-    metrics = [key for key, value in summaries[0]["after"].items() if key in summaries[0]["before"] and value is not None]
+    metrics = [
+        key for key, value in summaries[0]["after"].items() if key in summaries[0]["before"] and value is not None
+    ]
     return {
         "name": name,
         "command": "tokenq " + " ".join(benchmark.command(relative, 0)).replace("--seed 0", "--seed N"),

@@ -15,6 +15,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tokenq import ConfigError, Logits, QTrainer, Soft, TargetConfig, TrainConfig
+from tokenq.cli import main
 from tokenq.learning.target import Adapter
 
 Checkpoint = Callable[..., str]
@@ -183,3 +184,19 @@ def test_adapters(args: TrainConfig, checkpoint: Checkpoint, tmp_path: Path, wra
     assert [name for name in before if not torch.equal(before[name], after[name])] == [
         "model.layers.0.self_attn.q_proj.weight"
     ]
+
+
+def test_the_run_of_a_model_object_has_no_start_to_compare_with(
+    args: TrainConfig, checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "judge.py").write_text("def length(completions, **_):\n    return [len(text) for text in completions]")
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    config = TrainConfig(**vars(args) | {"prompt_dataset": str(tmp_path / "prompts.jsonl")})
+    summary = QTrainer(
+        AutoModelForCausalLM.from_pretrained(checkpoint()), f"{tmp_path}/judge.py:length", config
+    ).train()
+    capsys.readouterr()
+    assert main(["evaluate", config.output_dir or "", "--eval_samples", "4"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["before"] is None and figures["after"]["kl"] is None
+    assert figures["after"]["reward"] == pytest.approx(summary.after["reward"])

@@ -214,7 +214,7 @@ def test_a_full_disk_costs_only_what_it_refused(train: Train, tmp_path: Path, wh
     run = tmp_path / "run"
     assert train(rewards=FAILS_AT_3.format("raise ValueError"))[0] == 2
     before = _content(run)
-    refusals = {500: "config.yaml", 5_000: "cannot be written", 12_000: "not saved", 40_000: "not saved"}
+    refusals = {500: "output_dir: ", 1_500: "cannot be written", 5_000: "not saved", 40_000: "not saved"}
     for size, refused in refusals.items():
         child = FORK.Process(target=_on_a_small_disk, args=(size, tmp_path))
         child.start()

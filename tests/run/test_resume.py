@@ -79,7 +79,12 @@ def _left_behind(folder: Path) -> dict[str, bytes]:
     """Every byte that must not depend on interruptions, by file name."""
     newest, _ = newest_whole(folder / "checkpoints")
     assert newest is not None and newest.update == UPDATES
-    kept = [*sorted((folder / "completions").iterdir()), folder / "model" / "model.safetensors", folder / "metrics.jsonl", *(newest.folder / "replay").iterdir()]
+    kept = [
+        *sorted((folder / "completions").iterdir()),
+        folder / "model" / "model.safetensors",
+        folder / "metrics.jsonl",
+        *(newest.folder / "replay").iterdir(),
+    ]
     return {path.name: path.read_bytes() for path in kept} | _state(newest.folder / "state.safetensors")
 
 

@@ -128,6 +128,9 @@ def test_evaluate_finds_what_the_run_found(finished: Path, tmp_path: Path, capsy
     other.write_text('{"prompt": "cc"}\n')
     assert main(["evaluate", str(finished), "--eval_samples", "4", "--dataset", str(other)]) == 0
     assert json.loads(capsys.readouterr().out)["after"] != figures["after"]
+    other.write_text('{"text": "cc"}\n')
+    assert main(["evaluate", str(finished), "--dataset", str(other)]) == 2
+    assert "row 1: no prompt" in capsys.readouterr().err
 
 
 def test_generate_draws_by_seed_and_repeats_prompts(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,14 +47,14 @@ def load_data(config: TrainConfig, given: Given) -> Data:
     rows, source = _main_rows(config, given)
     prompts_source = source
     if config.prompt_dataset is not None:
-        prompts, prompts_source = _read_prompts(config.prompt_dataset, config.prompt_words), config.prompt_dataset
+        prompts, prompts_source = read_prompts(config.prompt_dataset, config.prompt_words), config.prompt_dataset
     elif config.task is not None and not config.dataset:
         prompts = _distinct(config.task.prompts())
     else:
         prompts = _distinct(rows, config.prompt_words)
     evaluated, eval_source = prompts, prompts_source
     if config.eval_dataset is not None:
-        evaluated, eval_source = _read_prompts(config.eval_dataset, config.prompt_words), config.eval_dataset
+        evaluated, eval_source = read_prompts(config.eval_dataset, config.prompt_words), config.eval_dataset
     elif given.eval_rows is not None:
         evaluated, eval_source = _all_prompts(list(given.eval_rows), None, "eval_dataset"), "eval_dataset"
     return Data(
@@ -105,7 +105,8 @@ def _reward(spec: str | Mapping[str, Any]) -> RewardFunction:
     return load_reward(spec)
 
 
-def _read_prompts(source: str, words: int | None) -> dict[int, Mapping[str, Any]]:
+def read_prompts(source: str, words: int | None) -> dict[int, Mapping[str, Any]]:
+    """Row number and row of each prompt of a file, once and in order; raises `DataError` for a row without one."""
     return _all_prompts(read_rows(source), words, source)
 
 

@@ -9,8 +9,7 @@ from tokenq.config.schema import EvaluateConfig
 from tokenq.errors import ConfigError
 from tokenq.evaluation.policy import Evaluator
 from tokenq.nets.reference import Reference
-from tokenq.replay.rows import read_rows
-from tokenq.run.data import load_data
+from tokenq.run.data import load_data, read_prompts
 from tokenq.run.given import Given
 from tokenq.run.loaded import load_run
 
@@ -24,7 +23,8 @@ def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, An
     data = load_data(run.config, given or Given())
     if data.rewards is None:
         raise ConfigError(f"{config.run} was trained without a reward function, so there is nothing to score with")
-    prompts = read_rows(config.dataset) if config.dataset else data.eval_prompts
+    words = run.config.prompt_words
+    prompts = list(read_prompts(config.dataset, words).values()) if config.dataset else data.eval_prompts
     start = run.start()
     reference = Reference(start or run.network)
     figures: dict[str, Any] = {"run": config.run, "samples": config.eval_samples, "seed": config.seed, "before": None}

@@ -51,7 +51,8 @@ def claim(folder: Path, config: TrainConfig) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / CONFIG, dump(replace(config, resume=False)))
     except OSError as error:
-        raise CheckpointError(f"output_dir: {folder} cannot be written ({error}); choose another folder") from error
+        advice = "free the disk or choose another folder"
+        raise CheckpointError(f"output_dir: {folder} cannot be written ({error}); {advice}") from error
 
 
 def _is_ours(path: Path) -> bool:
