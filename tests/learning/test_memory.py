@@ -17,7 +17,7 @@ from tokenq.ops.readout import CHUNK
 from tokenq.pretraining import next_token_loss
 from tokenq.types import Batch, Episode
 
-V, B, N = 50_257, 12, 16
+V, B, N = 50_257, 24, 32
 ALL = B * N * V
 
 

@@ -1,7 +1,7 @@
 """The walks with a vocabulary of 50,257, in less memory than one tensor of batch × time × vocabulary needs.
 
-This file is also the program that the tests start: each use runs in a process of its own, with its address space limited
-once everything is imported, and without the checks of annotations, which ask more questions than training does.
+This file is also the program that the tests start: each use runs in a process of its own, with its address space
+limited once everything is imported, and without the checks of annotations, which ask more questions than training does.
 """
 
 import resource
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tokenq.config.schema import PretrainConfig, TrainConfig
 from tokenq.envs.walks import Walks
 from tokenq.learning.objectives import Soft

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from tokenq.checkpoint import flatten, load_tensors, newest_whole
 from tokenq.config.schema import PretrainConfig, ReplayConfig, TrainConfig
 from tokenq.envs.walks import Walks

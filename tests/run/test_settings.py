@@ -40,7 +40,7 @@ SCOPES: dict[str, Any] = {
     "full": {"type": "full"},
     "adapter": {"type": "adapter"},
     "last_layers": {"type": "last_layers", "k": 1},
-    "head_only": {"type": "head_only"},
+    "head": {"type": "head"},
 }
 LORA = {"use_peft": True, "lora_r": 2, "lora_alpha": 4, "lora_target_modules": ["q_proj", "v_proj"]}
 

@@ -48,7 +48,7 @@ class PretrainConfig:
     """Size of the hidden states, a multiple of `heads`."""
     heads: int = 4
     """Attention heads, >= 1."""
-    context: int = 64
+    context: int = 128
     """Longest text in tokens, >= 2."""
     vocabulary: int | None = None
     """Rows of the output matrix, at least one per token of the tokenizer; null: exactly that."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,8 @@ class LastLayers:
 @dataclass(frozen=True)
 class HeadOnly:
     """Only the output matrix and the value head lag; all hidden states are shared."""
+
+    tag: ClassVar[str] = "head"
 
     def lagged(self, names: list[str]) -> Callable[[str], bool]:
         """Which parameter names lag."""

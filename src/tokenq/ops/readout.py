@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 CHUNK = 2**23
 """Entries of a [rows, V] chunk of logits, rounded up to whole rows: at least 32 MiB in float32.
 
-From this size on glibc maps memory afresh and gives it back at once; smaller pieces leave a heap full of holes, which was
-measured to cost more than the tensor that is avoided.
+From this size on glibc maps memory afresh and gives it back at once; smaller pieces leave a heap full of holes, which
+cost more, when it was measured, than the tensor that is avoided.
 """
 
 

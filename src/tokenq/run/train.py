@@ -160,7 +160,8 @@ def _drive(session: Session, metrics: MetricsFile, progress: Progress) -> None:
         for report, batch in _updates(session):
             update = report.update
             session.seconds = time.monotonic() - began
-            if update == 1 or update % config.logging_steps == 0 or update == config.max_steps:
+            evaluated = config.eval_steps is not None and update % config.eval_steps == 0
+            if update in (1, config.max_steps) or update % config.logging_steps == 0 or evaluated:
                 session.pending = _row(session, report, batch)
                 _log(session, metrics, progress, warned)
             progress.advance(update)
