@@ -50,6 +50,6 @@ def test_every_python_example_compiles(document: Path) -> None:
 
 def test_the_readme_has_the_commands_that_ci_runs() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for command, end in (("train", "tokenq train examples/walks.yaml"), ("test", "python -m pytest")):
+    for command, end in (("train", "tokenq train examples/walks.yaml"), ("test", "python -m pytest -n 2")):
         block = readme.split(f"<!-- command: {command} -->\n```bash\n")[1].split("\n```\n")[0]
         assert block.endswith(end)

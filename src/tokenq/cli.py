@@ -5,6 +5,7 @@ network that refuses, 1 a fault of ours, 130 interrupted; every error that token
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -20,6 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TokenqError as error:
         print(f"tokenq: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more may be written to it, at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         said = " ".join(str(error).split())
         print(f"tokenq: error: {said}; check the file, the disk or the network", file=sys.stderr)

@@ -15,13 +15,13 @@ import torch
 from tokenq.config.schema import PretrainConfig, TrainConfig
 from tokenq.envs.walks import Walks
 from tokenq.learning.objectives import Soft
-from tokenq.learning.values import Head, Logits
+from tokenq.learning.values import Head
 from tokenq.run.train import train
 
 VOCABULARY, BATCH, TIME = 50_257, 512, 10
 ONE_TENSOR = BATCH * TIME * VOCABULARY * 4
 ROOM = ONE_TENSOR * 3 // 4
-OBJECTIVES = {"logits": Soft(values=Logits()), "head": Soft(values=Head(), lam=0.5)}
+OBJECTIVES = {"head": Soft(values=Head(), lam=0.5)}
 
 
 def limited(use: str, folder: str) -> None:

@@ -30,7 +30,7 @@ def boltzmann(
 def epsilon_greedy(values: Float[Tensor, "*B A"], epsilon: float) -> Float[Tensor, "*B A"]:
     """Log-probabilities of the ε-greedy policy: ε/A on every action and 1 − ε more on the best (the first if tied)."""
     actions = values.shape[-1]
-    floor = math.log(epsilon / actions) if epsilon > 0 else -math.inf
+    floor = math.log(epsilon) - math.log(actions) if epsilon > 0 else -math.inf
     best = values.argmax(dim=-1, keepdim=True)
     uniform = torch.full_like(values, floor, dtype=torch.float32)
     return uniform.scatter(-1, best, math.log(1 - epsilon + epsilon / actions))
