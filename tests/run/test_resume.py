@@ -24,7 +24,7 @@ from tokenq.run.train import train
 # Forked children share the imports of this process; they are killed, so nothing of theirs must be waited for.
 FORK = multiprocessing.get_context("fork")
 UPDATES = 24
-KILLS = 5
+KILLS = 10
 
 OFFLINE = TrainConfig(
     task=Walks(walks=60),

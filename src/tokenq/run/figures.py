@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from tokenq.errors import DataError
 
@@ -38,7 +39,7 @@ class _Panel:
 _PANELS = (
     _Panel(
         "Reward",
-        {"reward": "training", "eval_reward": "evaluation, sampled", "eval_greedy_reward": "evaluation, greedy"},
+        {"reward": "training", "eval_reward": "evaluation", "eval_greedy_reward": "evaluation, greedy"},
         {},
         "reward per completion",
     ),
@@ -87,8 +88,12 @@ def draw_curves(metrics_path: Path, png_path: Path) -> None:
     if not panels:
         raise DataError(f"{metrics_path}: got {len(rows)} rows without a metric to draw, expected at least one")
     columns = min(2, len(panels))
-    lines = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(_WIDTH, _PANEL_HEIGHT * lines), dpi=_DPI, layout="constrained")
+    height = _PANEL_HEIGHT * (lines := math.ceil(len(panels) / columns))
+    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI)
+    # Fixed margins, in inches: a layout that is computed takes longer than everything else in the picture.
+    figure.subplots_adjust(
+        left=0.9 / _WIDTH, right=1 - 0.9 / _WIDTH, bottom=0.55 / height, top=1 - 0.4 / height, wspace=0.36, hspace=0.36
+    )
     for i, panel in enumerate(panels):
         axes = figure.add_subplot(lines, columns, i + 1)
         _draw_panel(axes, panel, rows)
@@ -121,8 +126,8 @@ def draw_calibration(
     centres = np.array([predicted[group].mean() for group in groups])
     means = np.array([realised[group].mean() for group in groups])
     errors = [2 * realised[group].std(ddof=1) / math.sqrt(len(group)) if len(group) > 1 else 0.0 for group in groups]
-    figure = Figure(figsize=(6, 6), dpi=_DPI, layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(6, 6), dpi=_DPI)
+    axes = figure.add_axes((0.13, 0.1, 0.83, 0.83))
     low, high = min(centres.min(), means.min()), max(centres.max(), means.max())
     axes.plot([low, high], [low, high], color="grey", linestyle="--", label="perfectly calibrated")
     axes.errorbar(centres, means, errors, fmt="o", color=_COLOURS[0], capsize=3, label="mean ± 2 standard errors")
@@ -166,6 +171,8 @@ def _draw_panel(axes: Axes, panel: _Panel, rows: Rows) -> None:
         drawn += _draw_lines(axes.twinx() if drawn else axes, panel.right, panel.right_unit, rows, colours)
     if panel.logarithmic and all(value > 0 for key in panel.left for value in _points(rows, key)[1]):
         axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
+        axes.yaxis.set_major_formatter(LogFormatter())
     axes.set_title(panel.title, loc="left")
     axes.set_xlabel("update")
     axes.grid(alpha=0.3)
@@ -176,8 +183,8 @@ def _draw_panel(axes: Axes, panel: _Panel, rows: Rows) -> None:
         bbox_to_anchor=(1, 1),
         borderaxespad=0.2,
         ncols=len(drawn),
-        columnspacing=1.2,
-        handlelength=1.4,
+        columnspacing=1.0,
+        handlelength=1.0,
         frameon=False,
         fontsize="small",
     )
