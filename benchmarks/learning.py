@@ -58,6 +58,10 @@ BENCHMARKS = {
     "walks_graph_1": Benchmark("examples/walks.yaml", graph(1)),
     "walks_graph_2": Benchmark("examples/walks.yaml", graph(2)),
     "walks_graph_1002": Benchmark("examples/walks.yaml", graph(1002)),
+    # Each form in the other's place, and a maximum over tokens that nobody would say: these lose.
+    "walks_head": Benchmark("examples/walks.yaml", ("--objective.values", "head")),
+    "stories_logits": Benchmark("examples/stories.yaml", ("--objective.values", "{type: logits, beta: 0.05}")),
+    "double_dqn_any_token": Benchmark("examples/double_dqn.yaml", ("--objective.over.probability", "0")),
 }
 
 

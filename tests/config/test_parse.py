@@ -231,6 +231,20 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
 def test_fields_of_the_type_that_was_switched_away_are_refused(tmp_path: Path) -> None:
     message = complaint("--objective double_dqn", "objective: {lam: 0.5}", tmp_path)
     assert message.startswith("config.yaml: unknown key 'objective.lam' (the type of objective is double_dqn)")
+    assert message.endswith("to put another in its place as a whole, write --objective '{type: double_dqn}'")
+
+
+def test_a_mapping_on_the_command_line_replaces_a_whole_part(tmp_path: Path) -> None:
+    def replaced(text: str) -> list[str]:
+        return ["--objective", text]
+
+    file = "objective: {type: soft, lam: 0.5, values: {type: head, samples: 1}}"
+    assert told(replaced("{type: double_dqn}"), file, tmp_path).objective == DoubleDQN()
+    assert told(replaced("{type: soft, lam: 0.25}"), file, tmp_path).objective == Soft(lam=0.25)
+    assert told([*replaced("{type: soft}"), "--objective.lam", "1"], file, tmp_path).objective == Soft(lam=1.0)
+    assert complaint(replaced("{type:"), file, tmp_path).startswith("objective: got '{type:', expected a mapping")
+    unknown = complaint(replaced("{type: soft, lm: 1}"), file, tmp_path)
+    assert unknown.startswith("command line: unknown key 'objective.lm'") and "did you mean 'objective.lam'?" in unknown
 
 
 floats = st.floats(allow_nan=False, allow_infinity=False)

@@ -5,6 +5,7 @@ from dataclasses import MISSING, dataclass
 from difflib import get_close_matches
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentError
 from yaml import YAMLError
 
@@ -43,6 +44,8 @@ class Resolution:
         self.chosen: dict[str, type | None] = {}
         self.order: list[str] = []
         self.unknown: list[str] = []
+        self.switched: set[str] = set()
+        self.replaced: set[str] = set()
         self._read(cls, mapping, "", None)
         self._refuse_unknown()
 
@@ -98,6 +101,8 @@ class Resolution:
         self.unknown += [f"{prefix}{name}" for name in rest]
 
     def _read_group(self, key: str, options: Options, written: Any, default: Any) -> None:
+        replacement = self._replacement(key)
+        written = written if replacement is None else replacement
         inner = {str(name): value for name, value in written.items()} if isinstance(written, Mapping) else {}
         chosen = self._choose(key, options, written, inner, default)
         self.chosen[key] = chosen
@@ -105,6 +110,21 @@ class Resolution:
             self.unknown += [f"{key}.{name}" for name in inner]
         else:
             self._read(chosen, inner, f"{key}.", default if type(default) is chosen else None)
+
+    def _replacement(self, key: str) -> Mapping[str, Any] | None:
+        """A whole group given on the command line, as in --target.sync '{type: polyak, tau: 0.1}'."""
+        texts = self.flags.get(key, ())
+        if not texts or not texts[-1].lstrip().startswith("{"):
+            return None
+        try:
+            mapping = yaml.safe_load(texts[-1])
+        except YAMLError:
+            mapping = None
+        if not isinstance(mapping, Mapping):
+            raise ConfigError(f"{key}: got {texts[-1]!r}, expected a mapping such as '{{type: …, name: value}}'")
+        del self.flags[key]
+        self.replaced.add(key)
+        return mapping
 
     def _choose(self, key: str, options: Options, written: Any, inner: dict[str, Any], default: Any) -> type | None:
         """The class that the command line, the file or the default asks for; takes the file's `type` out of `inner`."""
@@ -116,6 +136,8 @@ class Resolution:
         in_file = inner.pop("type", MISSING) if isinstance(written, Mapping) else written
         texts = [*self.flags.pop(key, ()), *self.flags.pop(f"{key}.type", ())]
         wanted = texts[-1] if texts else in_file
+        if texts and wanted != in_file:
+            self.switched.add(key)
         if wanted is not MISSING:
             return _by_tag(key, options, wanted)
         if default is not None:
@@ -130,10 +152,14 @@ class Resolution:
         if not self.unknown and not self.flags:
             return
         key = self.unknown[0] if self.unknown else next(iter(self.flags))
-        what, dashes = (f"{self.source}: unknown key", "") if self.unknown else ("unknown option", "--")
+        source = "command line" if any(key.startswith(f"{group}.") for group in self.replaced) else self.source
+        what, dashes = (f"{source}: unknown key", "") if self.unknown else ("unknown option", "--")
         tagged = [group for group, (_, options) in self.options.items() if options.tagged]
         groups = [group for group in tagged if key.startswith(f"{group}.")]
         where = f" (the type of {groups[-1]} is {_tag_of(self.chosen[groups[-1]])})" if groups else ""
+        if self.unknown and groups and groups[-1] in self.switched:
+            whole = f"--{groups[-1]} '{{type: {_tag_of(self.chosen[groups[-1]])}}}'"
+            raise ConfigError(f"{what} '{key}'{where}; to put another in its place as a whole, write {whole}")
         close = get_close_matches(key, [*self.leaves, *tagged, *(f"{group}.type" for group in tagged)], n=1)
         hint = f"did you mean '{dashes}{close[0]}'?" if close else "--help lists all of them"
         raise ConfigError(f"{what} '{dashes}{key}'{where}; {hint}")
