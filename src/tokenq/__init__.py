@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tokenq.acting.explore import Boltzmann as Boltzmann
     from tokenq.acting.explore import EpsilonGreedy as EpsilonGreedy
-    from tokenq.config.schema import PretrainConfig as PretrainConfig
-    from tokenq.config.schema import ReplayConfig as ReplayConfig
-    from tokenq.config.schema import TrainConfig as TrainConfig
+    from tokenq.config.train import PretrainConfig as PretrainConfig
+    from tokenq.config.train import ReplayConfig as ReplayConfig
+    from tokenq.config.train import TrainConfig as TrainConfig
     from tokenq.envs.walks import Walks as Walks
     from tokenq.errors import CheckpointError as CheckpointError
     from tokenq.errors import ConfigError as ConfigError
@@ -70,7 +70,7 @@ _HOMES = {
     "NoTarget": "learning.sync",
     "Periodic": "learning.sync",
     "Polyak": "learning.sync",
-    "PretrainConfig": "config.schema",
+    "PretrainConfig": "config.train",
     "Prioritised": "replay.samplers",
     "QTrainer": "trainer",
     "RandomPartial": "learning.sync",
@@ -78,13 +78,13 @@ _HOMES = {
     "RawRewards": "learning.scaling",
     "Recent": "replay.samplers",
     "Replay": "replay.buffer",
-    "ReplayConfig": "config.schema",
+    "ReplayConfig": "config.train",
     "RewardError": "errors",
     "Soft": "learning.objectives",
     "Standardise": "learning.scaling",
     "TargetConfig": "learning.target",
     "TokenqError": "errors",
-    "TrainConfig": "config.schema",
+    "TrainConfig": "config.train",
     "Uniform": "replay.samplers",
     "UserError": "errors",
     "Walks": "envs.walks",

@@ -59,12 +59,12 @@ def _usage() -> str:
     )
 
 
-def _run(verb: str, config_class: str, argv: list[str]) -> None:
+def _run(verb: str, schema: str, argv: list[str]) -> None:
     """Call the function `tokenq.run.<verb>.<verb>` with the configuration that the command line asks for."""
-    from tokenq.config import schema
     from tokenq.config.parse import parse
 
-    config = parse(argv, getattr(schema, config_class), f"tokenq {verb}")
+    config_class = getattr(importlib.import_module(f"tokenq.config.{schema}"), f"{schema.capitalize()}Config")
+    config = parse(argv, config_class, f"tokenq {verb}")
     from tokenq.nets.loading import quiet
 
     quiet()
@@ -85,20 +85,20 @@ def _env(argv: list[str]) -> None:
         print(f"{name}: {version or 'not installed'}")
 
 
-def _verb(verb: str, config: str) -> Callable[[list[str]], None]:
-    return lambda argv: _run(verb, config, argv)
+def _verb(verb: str, schema: str | None = None) -> Callable[[list[str]], None]:
+    return lambda argv: _run(verb, schema or verb, argv)
 
 
 VERBS: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "train": (
-        _verb("train", "TrainConfig"),
+        _verb("train"),
         "Train a model from scores, from logs or with a reward function; every run is one folder.",
     ),
     "evaluate": (
-        _verb("evaluate", "EvaluateConfig"),
+        _verb("evaluate"),
         "Measure what a run learned, against the model it started from.",
     ),
-    "generate": (_verb("generate", "GenerateConfig"), "Let the model of a run answer prompts."),
-    "pretrain": (_verb("pretrain", "TrainConfig"), "Train a small model from scratch by next-token prediction."),
+    "generate": (_verb("generate"), "Let the model of a run answer prompts."),
+    "pretrain": (_verb("pretrain", "train"), "Train a small model from scratch by next-token prediction."),
     "env": (_env, "Show the versions that a report of a fault should name."),
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenq.acting.rewards import RewardFunction
-from tokenq.config.schema import TrainConfig
+from tokenq.config.train import TrainConfig
 from tokenq.errors import ConfigError
 from tokenq.nets.loading import save_model
 from tokenq.run.given import Given

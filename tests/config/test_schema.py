@@ -2,9 +2,11 @@ from typing import Any
 
 import pytest
 
+from tokenq.config.evaluate import EvaluateConfig
 from tokenq.config.fields import docs_of, fields_of
+from tokenq.config.generate import GenerateConfig
 from tokenq.config.parse import dump, from_mapping, parse, to_mapping
-from tokenq.config.schema import EvaluateConfig, GenerateConfig, PretrainConfig, ReplayConfig, TrainConfig
+from tokenq.config.train import PretrainConfig, ReplayConfig, TrainConfig
 from tokenq.errors import ConfigError
 from tokenq.learning.objectives import DQN, DoubleDQN, Plausible, Soft, Vocabulary
 from tokenq.learning.sync import NoTarget

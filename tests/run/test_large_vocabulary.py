@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tokenq.config.schema import PretrainConfig, TrainConfig
+from tokenq.config.train import PretrainConfig, TrainConfig
 from tokenq.envs.walks import Walks
 from tokenq.learning.objectives import Soft
 from tokenq.learning.values import Head

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tokenq.checkpoint import flatten, load_tensors, newest_whole
-from tokenq.config.schema import PretrainConfig, ReplayConfig, TrainConfig
+from tokenq.config.train import PretrainConfig, ReplayConfig, TrainConfig
 from tokenq.envs.walks import Walks
 from tokenq.learning.objectives import Soft
 from tokenq.learning.sync import Adaptive, RandomPartial

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tokenq.config.parse import from_mapping
-from tokenq.config.schema import TrainConfig
+from tokenq.config.train import TrainConfig
 from tokenq.errors import ConfigError
 from tokenq.learning.learner import Report
 from tokenq.run.given import Given

@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenq.acting.reward_loading import load_reward
 from tokenq.acting.rewards import RewardFunction, Rewards
-from tokenq.config.schema import TrainConfig
+from tokenq.config.train import TrainConfig
 from tokenq.errors import ConfigError, DataError
 from tokenq.nets.reward_model import SequenceClassifierReward
 from tokenq.replay.rows import read_rows

@@ -5,7 +5,7 @@ from typing import Any
 
 from tokenq.acting.explore import Boltzmann
 from tokenq.acting.rollout import Writer
-from tokenq.config.schema import EvaluateConfig
+from tokenq.config.evaluate import EvaluateConfig
 from tokenq.errors import ConfigError
 from tokenq.evaluation.policy import Evaluator
 from tokenq.nets.reference import Reference

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from tokenq.config.parse import dump, from_file, to_mapping
-from tokenq.config.schema import TrainConfig
+from tokenq.config.train import TrainConfig
 from tokenq.errors import CheckpointError, ConfigError
 from tokenq.run.report import write_text
 

@@ -3,7 +3,7 @@
 import torch
 
 from tokenq.acting.explore import Boltzmann, Greedy
-from tokenq.config.schema import GenerateConfig
+from tokenq.config.generate import GenerateConfig
 from tokenq.errors import ConfigError
 from tokenq.run.loaded import load_run
 

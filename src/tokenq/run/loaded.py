@@ -6,7 +6,7 @@ from typing import Any
 
 from tokenq.acting.rollout import Writer
 from tokenq.config.parse import from_file
-from tokenq.config.schema import TrainConfig
+from tokenq.config.train import TrainConfig
 from tokenq.errors import CheckpointError
 from tokenq.nets import loading
 from tokenq.nets.language import LanguageQ

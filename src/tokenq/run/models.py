@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenq.config.schema import PretrainConfig, TrainConfig
+from tokenq.config.train import PretrainConfig, TrainConfig
 from tokenq.errors import ConfigError, DataError
 from tokenq.learning.values import Head
 from tokenq.nets import loading

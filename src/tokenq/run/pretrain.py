@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tokenq.config.schema import TrainConfig
+from tokenq.config.train import TrainConfig
 from tokenq.errors import ConfigError
 from tokenq.nets.language import LanguageQ
 from tokenq.nets.loading import save_model

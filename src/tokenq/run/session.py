@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from tokenq import checkpoint
 from tokenq.acting.explore import Boltzmann
 from tokenq.acting.rollout import PromptOrder, Rollout, RolloutSettings, Writer
-from tokenq.config.schema import TrainConfig
+from tokenq.config.train import TrainConfig
 from tokenq.evaluation.policy import Evaluator
 from tokenq.learning.learner import Learner, Optimisation
 from tokenq.learning.scaling import ReturnStatistics, Standardise, WorstIsZero

@@ -9,7 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from tokenq import checkpoint
-from tokenq.config.schema import TrainConfig
+from tokenq.config.train import TrainConfig
 from tokenq.errors import CheckpointError, ConfigError, Diverged, TokenqError
 from tokenq.learning.diagnostics import diagnose, is_calibrated, signs_of_divergence
 from tokenq.learning.learner import Report

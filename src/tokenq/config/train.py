@@ -1,4 +1,4 @@
-"""Every setting of every command: plain frozen dataclasses whose field docstrings are the command line's help.
+"""Every setting of `tokenq train`: frozen dataclasses whose field docstrings are the command line's help.
 
 All periods are counted in updates (optimiser steps). Only the top floors read these classes; parts get plain arguments.
 """
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tokenq.acting.explore import Boltzmann, EpsilonGreedy
+from tokenq.config.checks import at_least, checked_seed, positive
 from tokenq.envs.walks import Walks
 from tokenq.errors import ConfigError
 from tokenq.learning.objectives import DQN, DoubleDQN, Soft
@@ -27,7 +28,7 @@ class ReplayConfig:
     """How episodes are drawn."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "capacity_episodes", "capacity_tokens")
+        at_least(self, 1, "capacity_episodes", "capacity_tokens")
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,10 @@ class PretrainConfig:
     """Rows of the output matrix, at least one per token of the tokenizer; null: exactly that."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "max_steps")
-        _at_least(self, 1, "per_device_train_batch_size", "layers", "width", "heads", "vocabulary")
-        _at_least(self, 2, "context")
-        _positive(self, "learning_rate")
+        at_least(self, 0, "max_steps")
+        at_least(self, 1, "per_device_train_batch_size", "layers", "width", "heads", "vocabulary")
+        at_least(self, 2, "context")
+        positive(self, "learning_rate")
         if self.width % self.heads:
             raise ConfigError(f"width: got {self.width}, expected a multiple of heads ({self.heads})")
 
@@ -164,14 +165,14 @@ class TrainConfig:
     """Pretraining from scratch."""
 
     def __post_init__(self) -> None:
-        _seed(self.seed)
-        _at_least(self, 0, "offline_steps", "warmup_steps")
-        _at_least(self, 1, "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
-        _at_least(self, 1, "generation_batch_size", "num_generations", "steps_per_generation", "max_completion_length")
-        _at_least(self, 1, "logging_steps", "eval_steps", "eval_samples", "save_steps", "prompt_words")
-        _at_least(self, 1, "lora_r", "lora_alpha")
-        _at_least(self, 2, "save_total_limit")
-        _positive(self, "learning_rate", "max_grad_norm")
+        checked_seed(self.seed)
+        at_least(self, 0, "offline_steps", "warmup_steps")
+        at_least(self, 1, "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
+        at_least(self, 1, "generation_batch_size", "num_generations", "steps_per_generation", "max_completion_length")
+        at_least(self, 1, "logging_steps", "eval_steps", "eval_samples", "save_steps", "prompt_words")
+        at_least(self, 1, "lora_r", "lora_alpha")
+        at_least(self, 2, "save_total_limit")
+        positive(self, "learning_rate", "max_grad_norm")
         Boltzmann(self.temperature, self.top_k, self.top_p)
         if not 0 <= self.weight_decay < float("inf"):
             raise ConfigError(f"weight_decay: got {self.weight_decay}, expected a finite number >= 0")
@@ -180,74 +181,3 @@ class TrainConfig:
         if self.generation_batch_size % self.num_generations:
             multiple = f"expected a multiple of num_generations ({self.num_generations})"
             raise ConfigError(f"generation_batch_size: got {self.generation_batch_size}, {multiple}")
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """Measure what a run learned, against the model it started from."""
-
-    run: str
-    """Folder of the run."""
-    dataset: str | None = None
-    """Prompts to evaluate on; null: those of the run."""
-    eval_samples: int = 128
-    """Completions, >= 1."""
-    temperature: float = 1.0
-    """Temperature of the drawn completions, > 0; greedy ones are measured as well."""
-    seed: int = 0
-    """Seed of the draw, >= 0."""
-
-    def __post_init__(self) -> None:
-        _seed(self.seed)
-        _at_least(self, 1, "eval_samples")
-        _positive(self, "temperature")
-
-
-@dataclass(frozen=True)
-class GenerateConfig:
-    """Let the model of a run answer prompts."""
-
-    run: str
-    """Folder of the run."""
-    prompt: list[str] = field(default_factory=list)
-    """A text to continue, or a user's message if the model has a chat template."""
-    num_generations: int = 1
-    """Completions per prompt, >= 1."""
-    max_completion_length: int | None = None
-    """Longest completion in tokens, >= 1; null: that of the run."""
-    temperature: float = 1.0
-    """Temperature, > 0."""
-    top_k: int = 0
-    """Draw from the k most probable tokens; 0: from all."""
-    top_p: float = 1.0
-    """Draw from the smallest set of tokens with this probability, in (0, 1]."""
-    greedy: bool = False
-    """Always take the best token; temperature, top_k and top_p then say nothing."""
-    seed: int = 0
-    """Seed of the draw, >= 0."""
-
-    def __post_init__(self) -> None:
-        _seed(self.seed)
-        _at_least(self, 1, "num_generations", "max_completion_length")
-        if not self.prompt:
-            raise ConfigError("prompt: got none, expected at least one --prompt TEXT")
-        Boltzmann(self.temperature, self.top_k, self.top_p)
-
-
-def _at_least(config: Any, least: int, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise ConfigError(f"{name}: got {value}, expected an integer >= {least}")
-
-
-def _seed(seed: int) -> None:
-    if not 0 <= seed < 2**63:
-        raise ConfigError(f"seed: got {seed}, expected an integer in 0..2**63 - 1")
-
-
-def _positive(config: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not 0 < value < float("inf"):
-            raise ConfigError(f"{name}: got {value}, expected a finite number > 0")

@@ -1,0 +1,26 @@
+"""Every setting of `tokenq evaluate`."""
+
+from dataclasses import dataclass
+
+from tokenq.config.checks import at_least, checked_seed, positive
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure what a run learned, against the model it started from."""
+
+    run: str
+    """Folder of the run."""
+    dataset: str | None = None
+    """Prompts to evaluate on; null: those of the run."""
+    eval_samples: int = 128
+    """Completions, >= 1."""
+    temperature: float = 1.0
+    """Temperature of the drawn completions, > 0; greedy ones are measured as well."""
+    seed: int = 0
+    """Seed of the draw, >= 0."""
+
+    def __post_init__(self) -> None:
+        checked_seed(self.seed)
+        at_least(self, 1, "eval_samples")
+        positive(self, "temperature")
