@@ -19,6 +19,7 @@ from tokenq.acting.rollout import Writer, write_and_score
 from tokenq.config.parse import from_file
 from tokenq.nets import loading
 from tokenq.nets.language import LanguageQ
+from tokenq.replay.codecs import Joint
 from tokenq.run.data import load_data
 from tokenq.run.given import Given
 
@@ -30,7 +31,7 @@ def main(output: str, config_file: str = "examples/stories.yaml") -> None:
     data = load_data(config, Given())
     model, tokenizer = loading.load_model(str(config.model)), loading.load_tokenizer(str(config.model))
     network = LanguageQ(model)
-    writer = Writer(network, tokenizer, loading.end_tokens(model, tokenizer), loading.context_length(model))
+    writer = Writer(network, Joint(tokenizer, loading.end_tokens(model, tokenizer)), loading.context_length(model))
     rewards = data.rewards
     if not isinstance(rewards, Rewards):
         raise SystemExit(f"{config_file} names no reward function")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tokenq.acting.explore import Boltzmann as Boltzmann
     from tokenq.acting.explore import EpsilonGreedy as EpsilonGreedy
-    from tokenq.config.train import PretrainConfig as PretrainConfig
+    from tokenq.config.supervised import PretrainConfig as PretrainConfig
     from tokenq.config.train import ReplayConfig as ReplayConfig
     from tokenq.config.train import TrainConfig as TrainConfig
     from tokenq.envs.walks import Walks as Walks
@@ -70,7 +70,7 @@ _HOMES = {
     "NoTarget": "learning.sync",
     "Periodic": "learning.sync",
     "Polyak": "learning.sync",
-    "PretrainConfig": "config.train",
+    "PretrainConfig": "config.supervised",
     "Prioritised": "replay.samplers",
     "QTrainer": "trainer",
     "RandomPartial": "learning.sync",

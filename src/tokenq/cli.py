@@ -99,6 +99,9 @@ VERBS: dict[str, tuple[Callable[[list[str]], None], str]] = {
         "Measure what a run learned, against the model it started from.",
     ),
     "generate": (_verb("generate"), "Let the model of a run answer prompts."),
-    "pretrain": (_verb("pretrain", "train"), "Train a small model from scratch by next-token prediction."),
+    "pretrain": (_verb("pretrain", "train"), "Train a model on texts alone; also small ones from scratch."),
+    "finetune": (_verb("finetune", "train"), "Train a model on right answers."),
+    "prepare": (_verb("prepare"), "Clean, deduplicate, split and tokenise text data."),
+    "tune": (_verb("tune"), "Search for better settings of a training run."),
     "env": (_env, "Show the versions that a report of a fault should name."),
 }

@@ -93,7 +93,7 @@ class QTrainer:
         """Write a plain Hugging Face checkpoint."""
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        save_model(self.session.network, self.session.tokenizer, folder)
+        save_model(self.session.network.model, self.session.tokenizer, folder, self.session.network.value_head)
 
 
 def _listed(functions: Reward | Sequence[Reward]) -> list[Reward]:

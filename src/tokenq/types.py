@@ -1,6 +1,7 @@
 """The two shapes that travel: an episode (token time) and a batch (decision time).
 
-Letters in shapes: L tokens, N decisions, S = N + 1 decision states, k plausible tokens, B episodes in a batch.
+Letters in shapes: L tokens, E tokens of a source, N decisions, S = N + 1 decision states, k plausible tokens,
+B episodes in a batch.
 """
 
 from collections.abc import Mapping
@@ -36,7 +37,8 @@ class Episode:
     `decisions` are the positions in `tokens` that the policy chose, in increasing order and never 0; the others are
     prompt or environment tokens. `rewards` holds one number per decision, NaN where nobody rated (never 0 instead).
     `terminated` is true if the episode ended by itself and false if it was cut off: the latter bootstraps from s_N.
-    `columns` carries what the user gave along with the text (JSON values only).
+    `columns` carries what the user gave along with the text (JSON values only). `source` is what an encoder reads
+    before the first decision, empty for a model without one; `tokens` is then what the decoder reads and writes.
     """
 
     tokens: Int[np.ndarray, "L"]
@@ -45,6 +47,7 @@ class Episode:
     terminated: bool
     record: ReferenceRecord | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
+    source: Int[np.ndarray, "E"] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __post_init__(self) -> None:
         n = len(self.decisions)
@@ -69,6 +72,10 @@ class Episode:
     def states(self) -> Int[np.ndarray, "S"]:
         """The position whose hidden state each decision was taken in; the last one is s_N, after everything."""
         return np.append(self.decisions - 1, len(self.tokens) - 1)
+
+    def __len__(self) -> int:
+        """Number of tokens, those of the source included."""
+        return len(self.source) + len(self.tokens)
 
     @property
     def total_reward(self) -> float:
@@ -104,3 +111,5 @@ class Batch:
     plausible_logit: Float[Tensor, "B S k"]
     weight: Float[Tensor, "B"]
     index: Int[Tensor, "B"]
+    source: Int[Tensor, "B E"]
+    source_attention: Int[Tensor, "B E"]

@@ -16,6 +16,7 @@ from tokenq.errors import DataError, RewardError
 from tokenq.nets.language import LanguageQ
 from tokenq.nets.loading import character_tokenizer
 from tokenq.nets.reference import Reference
+from tokenq.replay.codecs import Joint
 from tokenq.types import Episode
 
 LETTERS = "abcdefgh"
@@ -25,7 +26,7 @@ ROWS = [{"prompt": letter * (1 + i % 3), "level": i} for i, letter in enumerate(
 
 @pytest.fixture
 def writer(tiny: Callable[..., PreTrainedModel]) -> Writer:
-    return Writer(LanguageQ(tiny("gpt2", vocabulary=END + 2)), character_tokenizer(LETTERS), [END], context=64)
+    return Writer(LanguageQ(tiny("gpt2", vocabulary=END + 2)), Joint(character_tokenizer(LETTERS), [END]), context=64)
 
 
 def length(prompts: Sequence[str], completions: Sequence[str], **_: Any) -> list[float]:
@@ -47,16 +48,16 @@ def rollout(writer: Writer, function: Callable[..., Any] = length, **changes: An
 def test_prompts_are_tokens_without_an_end(writer: Writer) -> None:
     assert writer.prompt({"prompt": "abc"}, 5).tokens == [0, 1, 2]
     assert writer.prompt({"prompt": "ab<end>"}, 5).tokens[:2] == [0, 1]
-    with pytest.raises(DataError, match="which has no tokens"):
+    with pytest.raises(DataError, match="column 'prompt' has no tokens"):
         writer.prompt({"prompt": ""}, 5)
-    with pytest.raises(DataError, match="got 3 tokens and max_completion_length 62, expected at most 64 together"):
+    with pytest.raises(DataError, match="has 3 tokens; expected at most 2, to leave room for 62 of 64"):
         writer.prompt({"prompt": "abc"}, 62)
-    with pytest.raises(DataError, match="no chat template"):
+    with pytest.raises(DataError, match="chat template"):
         writer.prompt({"prompt": [{"role": "user", "content": "ab"}]}, 5)
 
 
 def test_messages_go_through_the_template_and_are_answered_as_messages(writer: Writer) -> None:
-    writer.tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}h"
+    writer.codec.tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}h"
     seen: list[Any] = []
 
     def judge(prompts: list[Any], completions: list[Any], **_: Any) -> list[float]:

@@ -17,6 +17,7 @@ from tokenq.evaluation.policy import Evaluator
 from tokenq.nets.language import LanguageQ
 from tokenq.nets.loading import character_tokenizer
 from tokenq.nets.reference import Reference
+from tokenq.replay.codecs import Joint
 
 LETTERS = "abcdefgh"
 
@@ -31,7 +32,7 @@ def evaluator(tiny: Callable[..., PreTrainedModel]) -> Evaluator:
         return [float(text.count("a")) for text in completions]
 
     made = Evaluator(
-        writer=Writer(network, character_tokenizer(LETTERS), [8], context=64),
+        writer=Writer(network, Joint(character_tokenizer(LETTERS), [8]), context=64),
         rewards=Rewards([count_a]),
         reference=Reference(network),
         prompts=[{"prompt": letter} for letter in LETTERS[:3]],

@@ -40,6 +40,8 @@ def batch_of() -> Callable[..., Batch]:
             "plausible_logit": torch.zeros(b, n + 1, k),
             "weight": torch.ones(b),
             "index": torch.arange(b),
+            "source": torch.zeros(b, 0, dtype=torch.long),
+            "source_attention": torch.zeros(b, 0, dtype=torch.long),
         }
         return Batch(**(plain | {name: torch.as_tensor(value) for name, value in fields.items()}))
 

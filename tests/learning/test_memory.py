@@ -12,9 +12,9 @@ from tokenq.learning.diagnostics import diagnose
 from tokenq.learning.learner import Learner
 from tokenq.learning.objectives import DoubleDQN, Plausible, Soft
 from tokenq.learning.values import Head, Logits
+from tokenq.nets.likelihood import next_token_loss
 from tokenq.nets.reference import Reference, log_probabilities
 from tokenq.ops.readout import CHUNK
-from tokenq.pretraining import next_token_loss
 from tokenq.types import Batch, Episode
 
 V, B, N = 50_257, 24, 32

@@ -180,6 +180,8 @@ def test_padding_and_order_change_nothing(objective: Soft | DQN | DoubleDQN, see
         plausible_logit=torch.randn(b, n + 1, 2, generator=g),
         weight=torch.ones(b),
         index=torch.arange(b),
+        source=torch.zeros(b, 0, dtype=torch.long),
+        source_attention=torch.zeros(b, 0, dtype=torch.long),
     )
     online, lagging = (
         Dense(torch.randn(b, n + 1, a, generator=g), torch.randn(b, n + 1, generator=g)) for _ in range(2)

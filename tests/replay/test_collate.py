@@ -61,7 +61,7 @@ def test_padding_changes_nothing_about_an_episode(make_episode, data: st.DataObj
 
 def test_types_are_those_of_the_batch(make_episode) -> None:
     batch = collate(_sample(make_episode([1, 2, 3], n=2)), pad_token=0)
-    whole = {"tokens", "attention", "states", "actions", "plausible", "index"}
+    whole = {"tokens", "attention", "states", "actions", "plausible", "index", "source", "source_attention"}
     for name, tensor in vars(batch).items():
         expected = torch.int64 if name in whole else torch.bool if name in ("decided", "rated") else torch.float32
         assert tensor.dtype == expected, name

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from tokenq.errors import DataError
+from tokenq.replay.codecs import Joint
 from tokenq.replay.offline import episodes_from_rows, prompts_from_rows
 from tokenq.types import Episode
 
@@ -24,7 +25,7 @@ def _ids(text: str) -> list[int]:
 
 
 def _one(row: dict[str, Any], tokenizer, context: int | None = None) -> Episode:
-    episodes = episodes_from_rows([row], tokenizer, "scored.jsonl", context)
+    episodes = episodes_from_rows([row], Joint(tokenizer, [EOS]), "scored.jsonl", context)
     assert len(episodes) == 1
     return episodes[0]
 
@@ -64,11 +65,14 @@ def test_labels_are_one_and_zero(characters, label: bool, reward: float) -> None
 
 def test_a_preference_is_two_episodes(characters) -> None:
     row = {"prompt": "a", "chosen": "b", "rejected": "cd", "margin": 2}
-    chosen, rejected = episodes_from_rows([row], characters, "pairs.jsonl", None)
+    chosen, rejected = episodes_from_rows([row], Joint(characters, [EOS]), "pairs.jsonl", None)
     _assert_episode(chosen, "ab$", " ^^", [0, 1])
     _assert_episode(rejected, "acd$", " ^^^", [0, 0, 0])
     with_ids = {**row, "prompt_ids": [9], "completion_ids": [9]}
-    assert episodes_from_rows([with_ids], characters, "p", None)[1].tokens.tolist() == rejected.tokens.tolist()
+    assert (
+        episodes_from_rows([with_ids], Joint(characters, [EOS]), "p", None)[1].tokens.tolist()
+        == rejected.tokens.tolist()
+    )
     assert chosen.columns == rejected.columns == {"prompt": "a", "margin": 2}
 
 
@@ -193,7 +197,7 @@ BAD_ROWS = [
 def test_a_bad_row_is_named(chatty, row: dict[str, Any], message: str) -> None:
     good = {"prompt": "a", "completion": "b", "reward": 1}
     with pytest.raises(DataError) as caught:
-        episodes_from_rows([good, row], chatty, "scored.jsonl", 32)
+        episodes_from_rows([good, row], Joint(chatty, [EOS]), "scored.jsonl", 32)
     assert str(caught.value).startswith("scored.jsonl row 2: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -223,7 +227,7 @@ def test_a_tokenizer_without_eos_cannot_end_a_text(characters) -> None:
 
 def test_prompts_come_back_with_their_columns(chatty) -> None:
     rows = [{"prompt": "ab", "answer": 3}, {"prompt": [HI]}]
-    assert prompts_from_rows(rows, chatty, "prompts.jsonl", 32) == rows
+    assert prompts_from_rows(rows, Joint(chatty, [EOS]), "prompts.jsonl", 32) == rows
 
 
 @pytest.mark.parametrize(
@@ -238,14 +242,14 @@ def test_prompts_come_back_with_their_columns(chatty) -> None:
 )
 def test_a_bad_prompt_is_named(chatty, row: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=f"prompts.jsonl row 2: .*{message}"):
-        prompts_from_rows([{"prompt": "a"}, row], chatty, "prompts.jsonl", 8)
+        prompts_from_rows([{"prompt": "a"}, row], Joint(chatty, [EOS]), "prompts.jsonl", 8)
 
 
 def test_the_prompts_opening_counts_towards_the_context(chatty) -> None:
     # u:hi, newline, a: are seven tokens.
-    assert prompts_from_rows([{"prompt": [HI]}], chatty, "p", 8)
+    assert prompts_from_rows([{"prompt": [HI]}], Joint(chatty, [EOS]), "p", 8)
     with pytest.raises(DataError, match="has 7 tokens; expected fewer than 7"):
-        prompts_from_rows([{"prompt": [HI]}], chatty, "p", 7)
+        prompts_from_rows([{"prompt": [HI]}], Joint(chatty, [EOS]), "p", 7)
 
 
 def test_a_real_tokenizer_keeps_the_text(shared_data) -> None:

@@ -73,7 +73,7 @@ def test_csv_lists_are_json_and_nan_stays_nan(tmp_path: Path) -> None:
         ("a.csv", b"a,b\n1,2\n1,\xff\n", r"row 3: byte 10 is not UTF-8"),
         ("a.csv", 'prompt,rewards\nx,"[1,"\n', r"row 1: column 'rewards' is not valid JSON"),
         ("a.parquet", "PAR1 but no more", "not a readable Parquet file"),
-        ("a.txt", "hello", r"got the ending '\.txt', expected one of \.jsonl"),
+        ("a.docx", "hello", r"got the ending '\.docx', expected one of \.jsonl"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:

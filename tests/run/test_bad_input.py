@@ -12,8 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from tokenq.cli import main
 
 TINY = (
-    "--task.walks 40 --pretrain.max_steps 2 --pretrain.layers 1 --pretrain.width 16 --pretrain.heads 2 "
-    "--pretrain.context 16 --max_steps 2 --per_device_train_batch_size 4 --generation_batch_size 4 "
+    "--task.walks 40 --pretrain.max_steps 2 --pretrain.architecture.layers 1 --pretrain.architecture.width 16 "
+    "--pretrain.architecture.heads 2 --pretrain.architecture.context 16 "
+    "--max_steps 2 --per_device_train_batch_size 4 --generation_batch_size 4 "
     "--max_completion_length 6 --eval_samples 2"
 ).split()
 GOOD = {"prompt": "a", "completion": "b", "reward": 1}
@@ -78,7 +79,7 @@ def _content(folder: Path) -> dict[str, bytes | None] | None:
         ("--task.graph_seed -1", "task.graph_seed: got -1, expected an integer in 0.."),
         ("--offline_steps 9", "offline_steps: got 9, expected at most max_steps (2)"),
         ("--max_completion_length 16", "max_completion_length: got 16, expected less than 16, the model's context"),
-        ("--pretrain.vocabulary 3", "vocabulary: got 3, expected at least 23"),
+        ("--pretrain.architecture.vocabulary 3", "vocabulary: got 3, expected at least 23"),
         ("--reward_funcs json:lods", "reward_funcs: 'json' has no 'lods'; did you mean 'loads'?"),
         ("--reward_funcs no_such_module:f", "reward_funcs: no module 'no_such_module'; install it, or name a file"),
         ("--reward_funcs no_such_file.py:f", "no_such_file.py"),

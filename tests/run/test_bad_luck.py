@@ -18,8 +18,9 @@ from tokenq.cli import main
 # A child may be given a disk of its own, as it were.
 FORK = multiprocessing.get_context("fork")
 TINY = (
-    "--task.walks 40 --pretrain.max_steps 2 --pretrain.layers 1 --pretrain.width 16 --pretrain.heads 2 "
-    "--pretrain.context 16 --per_device_train_batch_size 4 --generation_batch_size 4 --max_completion_length 6 "
+    "--task.walks 40 --pretrain.max_steps 2 --pretrain.architecture.layers 1 --pretrain.architecture.width 16 "
+    "--pretrain.architecture.heads 2 --pretrain.architecture.context 16 "
+    "--per_device_train_batch_size 4 --generation_batch_size 4 --max_completion_length 6 "
     "--eval_samples 2 --logging_steps 1 --save_steps 2 --eval_steps 3 --offline_steps 1 --max_steps 6"
 ).split()
 MOODY = """

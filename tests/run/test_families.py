@@ -47,7 +47,7 @@ def test_families_by_path(start: Start, online: dict[str, Any], checkpoint: Call
 
 
 def test_number_type_is_that_of_the_configuration(start: Start, online: dict[str, Any]) -> None:
-    shape = {"max_steps": 2, "layers": 1, "width": 16, "heads": 2, "context": 16}
+    shape = {"max_steps": 2, "architecture": {"layers": 1, "width": 16, "heads": 2, "context": 16}}
     fresh = {"model": None, "task": {"type": "walks", "walks": 20}, "pretrain": shape, "reward_funcs": []}
     for changes in ({}, fresh | {"prompt_dataset": None}):
         folder = start(online | {"dtype": "bfloat16"} | changes)

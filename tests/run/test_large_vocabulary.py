@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tokenq.config.train import PretrainConfig, TrainConfig
+from tokenq.config.supervised import PretrainConfig
+from tokenq.config.train import TrainConfig
 from tokenq.envs.walks import Walks
 from tokenq.learning.objectives import Soft
 from tokenq.learning.values import Head
+from tokenq.nets.architectures import Transformer
 from tokenq.run.train import train
 
 VOCABULARY, BATCH, TIME = 50_257, 512, 10
@@ -36,7 +38,7 @@ def limited(use: str, folder: str) -> None:
     train(
         TrainConfig(
             task=Walks(walks=BATCH),
-            pretrain=PretrainConfig(max_steps=1, per_device_train_batch_size=BATCH, **small),
+            pretrain=PretrainConfig(max_steps=1, per_device_train_batch_size=BATCH, architecture=Transformer(**small)),
             objective=OBJECTIVES[use],
             max_steps=1,
             offline_steps=1,

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from tokenq.checkpoint import flatten, load_tensors, newest_whole
-from tokenq.config.train import PretrainConfig, ReplayConfig, TrainConfig
+from tokenq.config.supervised import PretrainConfig
+from tokenq.config.train import ReplayConfig, TrainConfig
 from tokenq.envs.walks import Walks
 from tokenq.learning.objectives import Soft
 from tokenq.learning.sync import Adaptive, RandomPartial
 from tokenq.learning.target import TargetConfig
 from tokenq.learning.values import Head
+from tokenq.nets.architectures import Transformer
 from tokenq.replay.samplers import Prioritised, Recent
 from tokenq.run.train import train
 
@@ -28,7 +30,7 @@ KILLS = 10
 
 OFFLINE = TrainConfig(
     task=Walks(walks=60),
-    pretrain=PretrainConfig(max_steps=3, layers=1, width=16, heads=2, context=16),
+    pretrain=PretrainConfig(max_steps=3, architecture=Transformer(layers=1, width=16, heads=2, context=16)),
     max_steps=UPDATES,
     offline_steps=UPDATES,
     per_device_train_batch_size=8,

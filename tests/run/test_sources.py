@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertFor
 
 from tokenq.checkpoint import newest_whole
 from tokenq.nets.loading import character_tokenizer
+from tokenq.replay.codecs import Joint
 from tokenq.replay.offline import episodes_from_rows
 from tokenq.replay.rows import read_rows
 from tokenq.replay.samplers import Uniform
@@ -110,7 +111,8 @@ def test_the_log_of_conversations_is_a_rated_file(
     assert all(row["reward"] == row["rewards/reward"] == 1.5 for row in rows)
     tokenizer = character_tokenizer(SYMBOLS)
     tokenizer.chat_template = TEMPLATE
-    assert written(episodes_from_rows(rows, tokenizer, "log", 64)) == written(episodes_of(first))
+    codec = Joint(tokenizer, [tokenizer.eos_token_id])
+    assert written(episodes_from_rows(rows, codec, "log", 64)) == written(episodes_of(first))
 
 
 def test_offline_then_online_on_one_replay(start: Start, online: dict[str, Any], jsonl: Callable[..., str]) -> None:

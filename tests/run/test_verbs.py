@@ -147,12 +147,13 @@ def test_generate_draws_by_seed_and_repeats_prompts(finished: Path, capsys: pyte
 
 
 def test_pretrain_then_train_from_it(start: Start, online: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    shape = {"max_steps": 60, "layers": 1, "width": 16, "heads": 2, "context": 16, "learning_rate": 0.03}
+    size = {"layers": 1, "width": 16, "heads": 2, "context": 16}
+    shape = {"max_steps": 60, "architecture": size, "learning_rate": 0.03}
     task = {"type": "walks", "walks": 40}
     made = start({"task": task, "pretrain": shape, "max_completion_length": 9}, verb="pretrain")
     assert {path.name for path in made.iterdir()} == {"config.yaml", "model", "start"}
     said = capsys.readouterr().err
-    assert float(said.rsplit("pretrained: ")[1].split()[0]) < 2.5, "a uniform guess over 23 tokens costs 3.1 nats"
+    assert float(said.rsplit("pretraining done: ")[1].split()[0]) < 2.5, "a uniform guess over 23 tokens costs 3.1 nats"
     changes = {"model": str(made / "model"), "learning_rate": 1e-12, "max_completion_length": 4}
     trained = start(online | changes)
     before = load_file(made / "model" / "model.safetensors")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from tokenq.acting.rewards import TABLE_COLUMNS, Rewards, Scores, TrainerState
 from tokenq.errors import DataError, Diverged
-from tokenq.nets.generation import complete
-from tokenq.nets.language import LanguageQ
+from tokenq.nets.encoder import QNetwork
 from tokenq.nets.reference import Reference, log_probabilities
+from tokenq.replay.codecs import Codec, Prompt
 from tokenq.types import Episode
 
 Row = Mapping[str, Any]
@@ -32,67 +32,35 @@ class Exploration(Protocol):
         """Log-probabilities to draw the next token from."""
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """A row ready for the model: its tokens, and the text they stand for."""
-
-    row: Row
-    tokens: list[int]
-    text: str
-
-
 class Writer:
-    """Turns rows into prompts and prompts into completions, with one model and tokenizer.
+    """Turns rows into prompts and prompts into completions, with one model and its codec.
 
-    `ends` are the tokens that end a text, `context` the longest text the model can read (None: unlimited).
+    `context` is the longest text that the model can read, in tokens (None: unlimited).
     """
 
-    def __init__(self, network: LanguageQ, tokenizer: Any, ends: Sequence[int], context: int | None) -> None:
+    def __init__(self, network: QNetwork, codec: Codec, context: int | None) -> None:
         self.network = network
-        self.tokenizer = tokenizer
-        self.ends = list(ends)
+        self.codec = codec
         self.context = context
 
     def prompt(self, row: Row, max_completion_length: int) -> Prompt:
         """The prompt of a row as tokens; raises `DataError` if no room is left for a completion."""
-        given = row["prompt"]
-        if isinstance(given, str):
-            tokens, text = list(self.tokenizer(given)["input_ids"]), given
-            while len(tokens) > 1 and tokens[-1] in self.ends:
-                tokens.pop()
-        else:
-            if self.tokenizer.chat_template is None:
-                raise DataError("prompt: got messages, but the tokenizer has no chat template; set chat_template")
-            text = self.tokenizer.apply_chat_template(given, tokenize=False, add_generation_prompt=True)
-            tokens = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        if not tokens:
-            raise DataError(f"prompt: got {given!r}, which has no tokens; expected at least one")
-        if self.context is not None and len(tokens) + max_completion_length > self.context:
-            raise DataError(
-                f"prompt {text[:60]!r}: got {len(tokens)} tokens and max_completion_length {max_completion_length}, "
-                f"expected at most {self.context} together, the model's context; shorten one of them"
-            )
-        return Prompt(row, tokens, text)
+        prompt = self.codec.prompt(row)
+        prompt.fits(self.context, max_completion_length)
+        return prompt
 
     def complete(
         self, prompts: Sequence[Prompt], exploration: Exploration, max_completion_length: int, update: int
     ) -> list[list[int]]:
         """One completion for each prompt, as tokens."""
-        tokens = [prompt.tokens for prompt in prompts]
 
         def policy(logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
             if not (logits < math.inf).all():  # false for NaN as well; minus infinity is a way to forbid a token
                 raise Diverged("the model answers NaN or infinity and cannot write; lower learning_rate")
             return exploration.log_probabilities(logits, update)
 
-        return complete(self.network.model, tokens, policy, max_completion_length, self.ends)
-
-    def text(self, prompt: Prompt, completion: Sequence[int]) -> str:
-        """A completion as text, with the space that may lead it, which decoding it alone would lose."""
-        decode: Callable[..., str] = self.tokenizer.decode
-        before = decode(prompt.tokens, skip_special_tokens=True)
-        whole = decode([*prompt.tokens, *completion], skip_special_tokens=True)
-        return whole[len(before) :] if whole.startswith(before) else decode(completion, skip_special_tokens=True)
+        tokens, sources = [prompt.tokens for prompt in prompts], [prompt.source for prompt in prompts]
+        return self.network.complete(tokens, sources, policy, max_completion_length, self.codec.ends)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +86,7 @@ class Completions:
                 rewards=np.array([total if math.isnan(total) else 0.0] * (len(tokens) - 1) + [total]),
                 terminated=ended or not bootstrap_truncated,
                 columns={"prompt": prompt.row["prompt"], "completion": text},
+                source=np.array(prompt.source, dtype=np.int64),
             )
             for prompt, tokens, text, total, ended in zip(
                 self.prompts, self.tokens, self.texts, self.scores.total, self.ended, strict=True
@@ -165,12 +134,12 @@ def write_and_score(
 ) -> Completions:
     """Complete prompts and score the completions; each is one reward call."""
     tokens = writer.complete(prompts, exploration, max_completion_length, state.global_step)
-    texts = [writer.text(prompt, part) for prompt, part in zip(prompts, tokens, strict=True)]
+    texts = [writer.codec.text(prompt, part) for prompt, part in zip(prompts, tokens, strict=True)]
     answers = _answers(prompts, texts)
     names = dict.fromkeys(name for prompt in prompts for name in prompt.row)
     columns = {name: [prompt.row.get(name) for prompt in prompts] for name in names}
     scores = rewards([prompt.row["prompt"] for prompt in prompts], answers, tokens, columns, state)
-    return Completions(list(prompts), tokens, texts, scores, [part[-1] in writer.ends for part in tokens])
+    return Completions(list(prompts), tokens, texts, scores, [writer.codec.ended(part) for part in tokens])
 
 
 def _answers(prompts: Sequence[Prompt], texts: Sequence[str]) -> list[Any]:
@@ -280,7 +249,7 @@ class RolloutSettings:
     bootstrap_truncated: bool
 
 
-def kl_to_reference(network: LanguageQ, episodes: Sequence[Episode]) -> list[float]:
+def kl_to_reference(network: QNetwork, episodes: Sequence[Episode]) -> list[float]:
     """Σ log π/π_ref over each episode's decisions, in nats; its mean over fresh episodes estimates KL(π ‖ π_ref)."""
     ratios = []
     for log, episode in zip(log_probabilities(network, episodes), episodes, strict=True):

@@ -25,3 +25,11 @@ def positive(config: Any, *names: str) -> None:
         value = getattr(config, name)
         if not 0 < value < float("inf"):
             raise ConfigError(f"{name}: got {value}, expected a finite number > 0")
+
+
+def not_negative(config: Any, *names: str) -> None:
+    """Each named field is a finite number of at least zero."""
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value < float("inf"):
+            raise ConfigError(f"{name}: got {value}, expected a finite number >= 0")

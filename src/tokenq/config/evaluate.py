@@ -1,6 +1,6 @@
 """Every setting of `tokenq evaluate`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tokenq.config.checks import at_least, checked_seed, positive
 
@@ -13,6 +13,10 @@ class EvaluateConfig:
     """Folder of the run."""
     dataset: str | None = None
     """Prompts to evaluate on; null: those of the run."""
+    metrics: list[str] = field(default_factory=list)
+    """Metrics of the greedy completion of every row, such as accuracy, bleu, perplexity; none: those of the task."""
+    vectors: str | None = None
+    """Word vectors for embedding_similarity, a file in GloVe's format; null: the model's own embeddings."""
     eval_samples: int = 128
     """Completions, >= 1."""
     temperature: float = 1.0

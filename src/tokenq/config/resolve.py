@@ -127,7 +127,7 @@ class Resolution:
         return mapping
 
     def _choose(self, key: str, options: Options, written: Any, inner: dict[str, Any], default: Any) -> type | None:
-        """The class that the command line, the file or the default asks for; takes the file's `type` out of `inner`."""
+        """The class that is asked for, or whose fields alone fit; takes the file's `type` out of `inner`."""
         if not options.tagged:
             if written is not MISSING and not isinstance(written, Mapping):
                 raise ConfigError(f"{self.source}: {key}: got {written!r}, expected a mapping of its fields")
@@ -142,11 +142,14 @@ class Resolution:
             return _by_tag(key, options, wanted)
         if default is not None:
             return type(default)
-        if not isinstance(written, Mapping) and not any(flag.startswith(f"{key}.") for flag in self.flags):
+        flags = {flag.removeprefix(f"{key}.").split(".")[0] for flag in self.flags if flag.startswith(f"{key}.")}
+        if not isinstance(written, Mapping) and not flags:
             return None
-        if len(options.classes) > 1:
+        named = flags | inner.keys()
+        fitting = [cls for cls in options.classes.values() if named <= {field.name for field in fields_of(cls)}]
+        if len(fitting) != 1:
             raise ConfigError(f"{key}.type: missing, expected one of {', '.join(options.tags)}")
-        return next(iter(options.classes.values()))
+        return fitting[0]
 
     def _refuse_unknown(self) -> None:
         if not self.unknown and not self.flags:

@@ -7,13 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tokenq.acting.explore import Boltzmann, EpsilonGreedy
-from tokenq.config.checks import at_least, checked_seed, positive
+from tokenq.config.checks import at_least, checked_seed, not_negative, positive
+from tokenq.config.supervised import FinetuneConfig, PretrainConfig
+from tokenq.envs.classification import Classification
+from tokenq.envs.questions import Babi, QuestionAnswering
+from tokenq.envs.translation import Translation
 from tokenq.envs.walks import Walks
 from tokenq.errors import ConfigError
 from tokenq.learning.objectives import DQN, DoubleDQN, Soft
 from tokenq.learning.scaling import RawRewards, Standardise, WorstIsZero
 from tokenq.learning.target import TargetConfig
 from tokenq.replay.samplers import Prioritised, Recent, Uniform
+
+RowTask = Classification | Translation | QuestionAnswering | Babi
+"""A task that finds prompts and right answers in rows of data."""
 
 
 @dataclass(frozen=True)
@@ -32,45 +39,13 @@ class ReplayConfig:
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
-    """Next-token prediction from scratch: the model that training starts from where none is given."""
-
-    max_steps: int = 0
-    """Updates of pretraining, >= 0; 0 is none."""
-    per_device_train_batch_size: int = 100
-    """Texts per update and device, >= 1."""
-    learning_rate: float = 1e-3
-    """Largest step size of AdamW, > 0; warmed up over a tenth of the updates, then decayed along a cosine."""
-    dataset: str | None = None
-    """Texts to learn from: a file or a `datasets` id; null: the texts of `dataset` or of the task."""
-    layers: int = 6
-    """Transformer blocks, >= 1."""
-    width: int = 144
-    """Size of the hidden states, a multiple of `heads`."""
-    heads: int = 4
-    """Attention heads, >= 1."""
-    context: int = 128
-    """Longest text in tokens, >= 2."""
-    vocabulary: int | None = None
-    """Rows of the output matrix, at least one per token of the tokenizer; null: exactly that."""
-
-    def __post_init__(self) -> None:
-        at_least(self, 0, "max_steps")
-        at_least(self, 1, "per_device_train_batch_size", "layers", "width", "heads", "vocabulary")
-        at_least(self, 2, "context")
-        positive(self, "learning_rate")
-        if self.width % self.heads:
-            raise ConfigError(f"width: got {self.width}, expected a multiple of heads ({self.heads})")
-
-
-@dataclass(frozen=True)
 class TrainConfig:
     """Train a language model from scores."""
 
     model: str | None = None
-    """Folder or hub id of the causal language model to start from; null: a small one made by `pretrain`."""
-    task: Walks | None = None
-    """A built-in task, with its own data and reward."""
+    """Folder or hub id of the model to start from; null: a small one made by `pretrain`."""
+    task: Walks | Classification | Translation | QuestionAnswering | Babi | None = None
+    """A task with its own reward: the built-in walks, or what the rows of `prompt_dataset` ask for."""
     dataset: str | None = None
     """Scored episodes to learn from: .jsonl, .json, .parquet, .csv or a `datasets` id."""
     prompt_dataset: str | None = None
@@ -162,7 +137,14 @@ class TrainConfig:
     trust_remote_code: bool = False
     """Whether code that comes with a model may run."""
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
-    """Pretraining from scratch."""
+    """Pretraining, before everything else."""
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    """Fine-tuning on right answers, after pretraining and before Q-learning."""
+
+    @property
+    def row_task(self) -> RowTask | None:
+        """The task, if it reads rows of data; the walks make their own."""
+        return None if isinstance(self.task, Walks) else self.task
 
     def __post_init__(self) -> None:
         checked_seed(self.seed)
@@ -174,8 +156,7 @@ class TrainConfig:
         at_least(self, 2, "save_total_limit")
         positive(self, "learning_rate", "max_grad_norm")
         Boltzmann(self.temperature, self.top_k, self.top_p)
-        if not 0 <= self.weight_decay < float("inf"):
-            raise ConfigError(f"weight_decay: got {self.weight_decay}, expected a finite number >= 0")
+        not_negative(self, "weight_decay")
         if self.offline_steps is not None and self.offline_steps > self.max_steps:
             raise ConfigError(f"offline_steps: got {self.offline_steps}, expected at most max_steps ({self.max_steps})")
         if self.generation_batch_size % self.num_generations:

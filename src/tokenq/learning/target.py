@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from tokenq.errors import ConfigError
 from tokenq.learning.sync import Adaptive, Clock, NoTarget, Pair, Periodic, Polyak, RandomPartial
 
+# Of a Transformer, or of a recurrent network of torch.
+_LAYER = re.compile(r"\.(\d+)\.|_l(\d+)$")
+
 Sync = NoTarget | Periodic | Polyak | RandomPartial | Adaptive
 
 
@@ -60,13 +63,15 @@ class LastLayers:
 
     def lagged(self, names: list[str]) -> Callable[[str], bool]:
         """Which parameter names lag."""
-        numbers = {name: int(m.group(1)) for name in names if (m := re.search(r"\.(\d+)\.", name))}
+        decoder = any("decoder." in name for name in names)
+        layers = [name for name in names if not (decoder and "encoder." in name)]  # with a decoder, its layers count
+        numbers = {name: int(m.group(1) or m.group(2)) for name in layers if (m := _LAYER.search(name))}
         depth = max(numbers.values(), default=-1) + 1
         if self.k > depth:
             raise ConfigError(f"k: got {self.k} layers to lag, expected at most {depth}, the depth of this model")
         last = max((i for i, name in enumerate(names) if name in numbers), default=0)
         # OPT lists its final norm before its layers.
-        final = (name for name in names if name not in numbers and "final" in name)
+        final = (name for name in layers if name not in numbers and "final" in name)
         above = {*names[last + 1 :], *final, "readout"}
         return lambda name: name in above or numbers.get(name, -1) >= depth - self.k
 
@@ -79,7 +84,8 @@ class HeadOnly:
 
     def lagged(self, names: list[str]) -> Callable[[str], bool]:
         """Which parameter names lag."""
-        return lambda name: name == "readout" or "lm_head" in name or name.startswith("value_head.")
+        parts = ("lm_head", "classifier", "qa_outputs", "score.")
+        return lambda name: name == "readout" or name.startswith("value_head.") or any(part in name for part in parts)
 
 
 @dataclass(frozen=True)

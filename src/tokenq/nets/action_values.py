@@ -45,9 +45,17 @@ class Dense:
         return best.values, best.indices
 
     def top(self, k: int) -> tuple[Float[Tensor, "B S k"], Int[Tensor, "B S k"]]:
-        """The k largest values of each state and their actions, without gradient."""
-        best = self.values.detach().topk(k, dim=-1)
-        return best.values, best.indices
+        """The k largest values of each state and their actions, without gradient.
+
+        Where there are fewer than k possible actions, the best one fills up the row.
+        """
+        best = self.values.detach().topk(min(k, self.values.shape[-1]), dim=-1)
+        missing = (0, k - best.values.shape[-1])
+        values = torch.nn.functional.pad(best.values, missing, value=-torch.inf)
+        impossible = values == -torch.inf
+        actions = torch.nn.functional.pad(best.indices, missing)
+        first = (values[..., :1].expand_as(values), actions[..., :1].expand_as(actions))
+        return values.where(~impossible, first[0]), actions.where(~impossible, first[1])
 
     @cached_property
     def entropy(self) -> Float[Tensor, "B S"]:

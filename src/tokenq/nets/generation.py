@@ -5,10 +5,9 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
-
-from tokenq.nets.language import plain
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 Policy = Callable[[Float[Tensor, "B V"]], Float[Tensor, "B V"]]
 """From raw logits to the log-probabilities that tokens are drawn from."""
@@ -26,8 +25,9 @@ class _Behaviour(LogitsProcessor):
 
 @torch.no_grad()
 def complete(
-    model: nn.Module,
+    causal: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
+    sources: Sequence[Sequence[int]],
     policy: Policy,
     max_new_tokens: int,
     ends: Sequence[int],
@@ -35,12 +35,17 @@ def complete(
     """One completion for each prompt, drawn from `policy` with torch's global generator.
 
     A completion stops after the first token in `ends`, which it includes, or after `max_new_tokens`. Prompts of unequal
-    length are padded on the left. The model's own generation config (penalties, cuts, suppressed tokens) has no say.
+    length are padded on the left. A model with an encoder reads `sources`, padded on the right as encoders expect it,
+    and its decoder the prompts, all of one length. The model's own generation config (penalties, cuts, suppressed
+    tokens) has no say.
     """
-    longest = max(len(p) for p in prompts)
-    padding = ends[0]
+    longest, padding = max(len(p) for p in prompts), ends[0]
     tokens = torch.tensor([[padding] * (longest - len(p)) + list(p) for p in prompts])
     attention = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    read = {"input_ids": tokens, "attention_mask": attention}
+    if causal.config.is_encoder_decoder:
+        source, heard = right_padded(sources)
+        read = {"input_ids": source, "attention_mask": heard, "decoder_input_ids": tokens}
     settings = GenerationConfig(
         do_sample=True,
         temperature=1.0,
@@ -49,19 +54,26 @@ def complete(
         max_new_tokens=max_new_tokens,
         eos_token_id=list(ends),
         pad_token_id=padding,
+        decoder_start_token_id=int(tokens[0, 0]),
     )
-    causal: Any = plain(model)
+    writer: Any = causal
     # What is passed to `generate` is filled up from here, so passing neutral settings alone would not be enough.
-    own, causal.generation_config = causal.generation_config, settings
+    own, writer.generation_config = writer.generation_config, settings
     try:
-        drawn = causal.generate(
-            input_ids=tokens.to(causal.device),
-            attention_mask=attention.to(causal.device),
+        drawn = writer.generate(
+            **{name: part.to(causal.device) for name, part in read.items()},
             logits_processor=LogitsProcessorList([_Behaviour(policy)]),
         )
     finally:
-        causal.generation_config = own
+        writer.generation_config = own
     return [_until_end(row[longest:].tolist(), ends) for row in drawn]
+
+
+def right_padded(rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B E"], Int[Tensor, "B E"]]:
+    """The rows as one tensor, and which of its entries are real."""
+    tensors = [torch.tensor(list(row), dtype=torch.int64) for row in rows]
+    ones = [torch.ones_like(row) for row in tensors]
+    return pad_sequence(tensors, batch_first=True), pad_sequence(ones, batch_first=True)
 
 
 def _until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:

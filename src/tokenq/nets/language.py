@@ -1,8 +1,8 @@
-"""A Hugging Face causal language model as a Q-function over its own tokens."""
+"""A Hugging Face language model, decoder-only or encoder–decoder, as a Q-function over its own tokens."""
 
 import copy
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,8 +10,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tokenq.nets.action_values import Dense, Factored
+from tokenq.nets.generation import Policy, complete
 from tokenq.ops.readout import Readout
 from tokenq.types import Batch
+
+Network = TypeVar("Network", bound=nn.Module)
 
 LARGE = 100.0
 """The size of logits at which a cap on them shows."""
@@ -39,10 +42,11 @@ class ValueHead(nn.Module):
 
 
 class LanguageQ(nn.Module):
-    """Action values of a causal language model, at the decision states of a batch.
+    """Action values of a language model, at the decision states of a batch.
 
-    The model is used as it is (any `AutoModelForCausalLM`, with or without PEFT adapters) and always in evaluation
-    mode: dropout would add noise to values that must start at exactly zero.
+    The model is used as it is (any `AutoModelForCausalLM` or `AutoModelForSeq2SeqLM`, with or without PEFT adapters)
+    and always in evaluation mode: dropout would add noise to values that must start at exactly zero. With an encoder,
+    the source is what the state begins with, and the decoder's tokens are read and decided as those of any text.
     """
 
     def __init__(self, model: nn.Module, value_head: ValueHead | None = None) -> None:
@@ -70,7 +74,7 @@ class LanguageQ(nn.Module):
     def forward(self, batch: Batch) -> Dense | Factored:
         """Answers to every question about the batch's decision states, from one pass over the texts."""
         valid = torch.cat([batch.decided.new_ones(len(batch.decided), 1), batch.decided], dim=1)
-        return self.at_states(batch.tokens, batch.attention, batch.states, valid)
+        return self.at_states(batch.tokens, batch.attention, batch.states, valid, batch.source, batch.source_attention)
 
     def at_states(
         self,
@@ -78,22 +82,36 @@ class LanguageQ(nn.Module):
         attention: Int[Tensor, "B L"],
         states: Int[Tensor, "B S"],
         valid: Bool[Tensor, "B S"],
+        source: Int[Tensor, "B E"],
+        source_attention: Int[Tensor, "B E"],
     ) -> Dense | Factored:
         """The same for bare tensors; `states` are positions in `tokens`."""
         if not self.factored:
-            return self._dense(tokens, attention, states)
-        trunk = self.causal.base_model
-        hidden = trunk(input_ids=tokens, attention_mask=attention, use_cache=False).last_hidden_state
-        hidden = _gather(hidden, states)
+            return self._dense(inputs(self.causal, tokens, attention, source, source_attention), states)
+        hidden = at_positions(self.hidden(tokens, attention, source, source_attention), states)
         return Factored(hidden, self.readout, valid, self._state_value(hidden))
 
-    def _dense(self, tokens: Tensor, attention: Tensor, states: Tensor) -> Dense:
+    def hidden(self, tokens: Tensor, attention: Tensor, source: Tensor, source_attention: Tensor) -> Tensor:
+        """The last hidden state at every token, [B, L, D], of a model that is factored."""
+        return trunk(self.causal, inputs(self.causal, tokens, attention, source, source_attention))
+
+    def complete(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sources: Sequence[Sequence[int]],
+        policy: Policy,
+        max_new_tokens: int,
+        ends: Sequence[int],
+    ) -> list[list[int]]:
+        """One completion for each prompt (`generation.complete`)."""
+        return complete(self.causal, prompts, sources, policy, max_new_tokens, ends)
+
+    def _dense(self, read: dict[str, Tensor], states: Tensor) -> Dense:
         asked = self.value_head is not None
-        answer = self.model(
-            input_ids=tokens, attention_mask=attention, use_cache=False, output_hidden_states=True if asked else None
-        )
-        value = self._state_value(_gather(answer.hidden_states[-1], states)) if asked else None
-        return Dense(_gather(answer.logits.float(), states), value)
+        answer = self.model(**read, use_cache=False, output_hidden_states=True if asked else None)
+        layers = answer.decoder_hidden_states if self.causal.config.is_encoder_decoder else answer.get("hidden_states")
+        value = self._state_value(at_positions(layers[-1], states)) if asked else None
+        return Dense(at_positions(answer.logits.float(), states), value)
 
     def _state_value(self, hidden: Tensor) -> Tensor | None:
         return None if self.value_head is None else self.value_head(hidden)
@@ -104,14 +122,10 @@ class LanguageQ(nn.Module):
         An output matrix that is tied to the input embedding is untied in the copy if only `readout` is lagged, so that
         a shared trunk keeps reading the shared embedding.
         """
-        shared = {id(p): p for name, p in self.named_parameters() if not lagged(name)}
-        twin = copy.deepcopy(self, shared)
+        twin, shared = shared_copy(self, lagged)
         output: Any = twin.causal.get_output_embeddings()
         if lagged("readout") and id(output.weight) in shared:
-            twin.causal.set_output_embeddings(copy.deepcopy(output))
-        for parameter in twin.parameters():
-            if id(parameter) not in shared:
-                parameter.requires_grad_(False)
+            twin.causal.set_output_embeddings(copy.deepcopy(output).requires_grad_(False))
         return twin
 
 
@@ -121,7 +135,47 @@ def plain(model: nn.Module) -> PreTrainedModel:
     return cast(PreTrainedModel, wrapper.get_base_model() if hasattr(wrapper, "get_base_model") else model)
 
 
-def _gather(sequence: Float[Tensor, "B L D"], positions: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
+def shared_copy(network: Network, lagged: Callable[[str], bool]) -> tuple[Network, set[int]]:
+    """A copy that owns the parameters whose names `lagged` accepts, and the identities of those that it shares."""
+    shared = {id(p): p for name, p in network.named_parameters() if not lagged(name)}
+    identities = set(shared)
+    twin = copy.deepcopy(network, shared)  # which takes `shared` for what it has copied already
+    for parameter in twin.parameters():
+        if id(parameter) not in identities:
+            parameter.requires_grad_(False)
+    return twin, identities
+
+
+def inputs(
+    causal: PreTrainedModel, tokens: Tensor, attention: Tensor, source: Tensor, source_attention: Tensor
+) -> dict[str, Tensor]:
+    """What a transformers model is called with: with an encoder, it reads the source and its decoder the tokens."""
+    if not causal.config.is_encoder_decoder:
+        return {"input_ids": tokens, "attention_mask": attention}
+    decoder = {"decoder_input_ids": tokens, "decoder_attention_mask": attention}
+    return {"input_ids": source, "attention_mask": source_attention} | decoder
+
+
+def trunk(causal: PreTrainedModel, read: dict[str, Tensor]) -> Float[Tensor, "B L D"]:
+    """The last hidden state at every token of a text, before the output matrix."""
+    if not causal.config.is_encoder_decoder:
+        body: Any = causal.base_model
+        hidden: Tensor = body(**read, use_cache=False).last_hidden_state
+        return hidden
+    encoder, decoder = causal.get_encoder(), causal.get_decoder()
+    encoded = encoder(input_ids=read["input_ids"], attention_mask=read["attention_mask"]).last_hidden_state
+    decoded: Tensor = decoder(
+        input_ids=read["decoder_input_ids"],
+        attention_mask=read["decoder_attention_mask"],
+        encoder_hidden_states=encoded,
+        encoder_attention_mask=read["attention_mask"],
+        use_cache=False,
+    ).last_hidden_state
+    return decoded
+
+
+def at_positions(sequence: Float[Tensor, "B L D"], positions: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
+    """The entries of each sequence at its positions."""
     return sequence.gather(1, positions.unsqueeze(-1).expand(-1, -1, sequence.shape[-1]))
 
 
@@ -133,12 +187,12 @@ def is_factored(model: nn.Module) -> bool:
     from full logit tensors instead.
     """
     causal = plain(model)
-    layer, trunk = causal.get_output_embeddings(), causal.base_model
-    if not isinstance(layer, nn.Linear) or trunk is causal:
+    layer = causal.get_output_embeddings()
+    if not isinstance(layer, nn.Linear) or (causal.base_model is causal and not causal.config.is_encoder_decoder):
         return False
     tokens = torch.tensor([[0, min(1, layer.weight.shape[0] - 1)]], device=layer.weight.device)
-    read = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "use_cache": False}
-    hidden = trunk(**read).last_hidden_state
+    read = inputs(causal, tokens, torch.ones_like(tokens), tokens, torch.ones_like(tokens))
+    hidden = trunk(causal, read)
     if hidden.shape[-1] != layer.weight.shape[-1]:
         return False
     readout = Readout(layer.weight, layer.bias)
@@ -146,7 +200,7 @@ def is_factored(model: nn.Module) -> bool:
     factor = LARGE / max(float(readout.logits(hidden[0]).abs().max()), 1e-6)
     enlarge = layer.register_forward_pre_hook(lambda _, inputs: (inputs[0] * factor,))
     try:
-        expected = causal(**read).logits.float()
+        expected = causal(**read, use_cache=False).logits.float()
     finally:
         enlarge.remove()
     tolerance = max(1e-4, torch.finfo(hidden.dtype).eps) * LARGE

@@ -1,7 +1,6 @@
 """Models and tokenizers: from a hub id or a folder, or small and fresh; and back to a plain checkpoint."""
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,22 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
-    GPT2Config,
-    GPT2LMHeadModel,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 from transformers.utils import logging
 
+import tokenq.nets.recurrent  # noqa: F401  registers the recurrent models with the Auto classes
 from tokenq.errors import ConfigError
+from tokenq.nets.encoder import EncoderQ, QNetwork, is_encoder
 from tokenq.nets.language import LanguageQ, ValueHead, plain
 
 VALUE_HEAD = "value_head.safetensors"
@@ -29,22 +33,19 @@ VALUE_HEAD = "value_head.safetensors"
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA adapter on a frozen base (Hu et al. 2022)."""
+    """A LoRA adapter on a frozen base (Hu et al. 2022, arXiv 2106.09685)."""
 
-    r: int
-    alpha: int
-    target_modules: Sequence[str] | None
+    r: int = 16
+    """Rank of the adapter, >= 1."""
+    alpha: int = 32
+    """The scale of the adapter is this over the rank, >= 1."""
+    target_modules: list[str] | None = None
+    """Names of the modules that get an adapter; null: what peft knows for the model."""
 
-
-@dataclass(frozen=True)
-class Shape:
-    """The size of a fresh GPT-2-style model; `vocabulary` pads the tokenizer's up to that many rows."""
-
-    layers: int = 6
-    width: int = 144
-    heads: int = 4
-    context: int = 64
-    vocabulary: int | None = None
+    def __post_init__(self) -> None:
+        for name, value in (("r", self.r), ("alpha", self.alpha)):
+            if value < 1:
+                raise ConfigError(f"{name}: got {value}, expected an integer >= 1")
 
 
 def quiet() -> None:
@@ -85,43 +86,37 @@ def checked_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrain
 
 
 def load_model(path: str, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:
-    """A causal language model from a hub id or a folder."""
+    """A language model, classifier or reader of spans from a hub id or a folder, whichever its configuration names."""
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        family: Any = _family(config)
+        model: PreTrainedModel = family.from_pretrained(
             path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError) as error:
-        raise ConfigError(_cannot_load("causal language model", path, error)) from error
+        raise ConfigError(_cannot_load("language model", path, error)) from error
+    return model
+
+
+def _family(config: Any) -> type:
+    names = " ".join(config.architectures or [])
+    if "ForSequenceClassification" in names:
+        return AutoModelForSequenceClassification
+    if "ForQuestionAnswering" in names:
+        return AutoModelForQuestionAnswering
+    if "ForMaskedLM" in names and not config.is_encoder_decoder:
+        return AutoModelForMaskedLM
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+
+
+def q_network(model: nn.Module, value_head: ValueHead | None = None) -> QNetwork:
+    """The Q-function that a model is: over its tokens, its labels, or the positions of its source."""
+    return EncoderQ(model, value_head) if is_encoder(model) else LanguageQ(model, value_head)
 
 
 def _cannot_load(what: str, path: str, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0]
     return f"model: got {path}, expected a folder or hub id with a {what}; {reason}"
-
-
-def fresh_model(tokenizer: PreTrainedTokenizerBase, shape: Shape) -> PreTrainedModel:
-    """A GPT-2-style model with random weights (from torch's global generator), without dropout."""
-    size = len(tokenizer)
-    if shape.vocabulary is not None and shape.vocabulary < size:
-        raise ConfigError(f"vocabulary: got {shape.vocabulary}, expected at least {size}, the tokenizer's size")
-    if shape.width % shape.heads:
-        raise ConfigError(f"width: got {shape.width}, expected a multiple of heads ({shape.heads})")
-    return GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=shape.vocabulary or size,
-            n_positions=shape.context,
-            n_embd=shape.width,
-            n_layer=shape.layers,
-            n_head=shape.heads,
-            activation_function="gelu_pytorch_tanh",  # the fused form of GPT-2's own
-            resid_pdrop=0.0,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-            bos_token_id=tokenizer.eos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
 
 
 def character_tokenizer(symbols: str) -> PreTrainedTokenizerBase:
@@ -167,26 +162,37 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
     return list(dict.fromkeys([tokenizer.eos_token_id, *more]))
 
 
+def decoder_start(model: PreTrainedModel) -> int:
+    """The token that a decoder begins with."""
+    declared: Any = model.config.decoder_start_token_id
+    start = model.generation_config.decoder_start_token_id if declared is None else declared
+    if start is None:
+        raise ConfigError("model: this encoder–decoder names no decoder_start_token_id; set it in its config.json")
+    return int(start)
+
+
 def context_length(model: nn.Module) -> int | None:
     """The longest text the model can read, in tokens; None if its configuration does not say."""
     config: Any = plain(model).config
     return getattr(config, "max_position_embeddings", None)
 
 
-def save_model(network: LanguageQ, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save_model(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path, value_head: ValueHead | None = None
+) -> None:
     """A plain Hugging Face checkpoint (adapters merged), and the value head in a file of its own."""
-    model: Any = network.model
-    merged = copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    merged: Any = model
+    if hasattr(model, "merge_and_unload"):
+        merged = copy.deepcopy(merged).merge_and_unload()
     merged.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    if network.value_head is not None:
-        save_file(network.value_head.state_dict(), folder / VALUE_HEAD)
+    if value_head is not None:
+        save_file(value_head.state_dict(), folder / VALUE_HEAD)
 
 
 def value_head(model: nn.Module, path: str | None) -> ValueHead:
     """A value head for the model: the one saved beside it, or a fresh one that answers zero."""
-    output: Any = plain(model).get_output_embeddings()
-    head = ValueHead(output.weight.shape[1])
+    head = ValueHead(plain(model).config.hidden_size)
     saved = Path(path) / VALUE_HEAD if path else None
     if saved is not None and saved.is_file():
         head.load_state_dict(load_file(saved))

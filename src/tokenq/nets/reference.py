@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tokenq.nets.action_values import Dense, Factored
-from tokenq.nets.language import LanguageQ
+from tokenq.nets.encoder import QNetwork
 from tokenq.types import Episode, ReferenceRecord
 
 
@@ -20,7 +20,7 @@ class Reference:
     `plausible` is k, the number of most probable tokens kept per state (0 if no objective asks for them).
     """
 
-    def __init__(self, network: LanguageQ, plausible: int = 0, batch_size: int = 64) -> None:
+    def __init__(self, network: QNetwork, plausible: int = 0, batch_size: int = 64) -> None:
         self.network = network
         self.plausible = plausible
         self.batch_size = batch_size
@@ -50,7 +50,7 @@ def _records(
 
 
 @torch.no_grad()
-def log_probabilities(network: LanguageQ, episodes: Sequence[Episode], batch_size: int = 64) -> list[np.ndarray]:
+def log_probabilities(network: QNetwork, episodes: Sequence[Episode], batch_size: int = 64) -> list[np.ndarray]:
     """Log-probability of every action of every episode under `network`, [N] each, in nats."""
     return [
         row[: len(episode.decisions)]
@@ -60,7 +60,7 @@ def log_probabilities(network: LanguageQ, episodes: Sequence[Episode], batch_siz
 
 
 def evaluate(
-    network: LanguageQ, episodes: Sequence[Episode], batch_size: int
+    network: QNetwork, episodes: Sequence[Episode], batch_size: int
 ) -> Iterator[tuple[Sequence[Episode], Dense | Factored, Tensor]]:
     """Batches of episodes, the network's answers at their decision states, and their actions [B, N]."""
     for start in range(0, len(episodes), batch_size):
@@ -69,8 +69,10 @@ def evaluate(
         attention = _pad([np.ones_like(e.tokens) for e in part])
         states = _pad([e.states for e in part])
         valid = _pad([np.ones_like(e.states) for e in part]).bool()
+        source = _pad([e.source for e in part])
+        heard = _pad([np.ones_like(e.source) for e in part])
         actions = _pad([e.actions for e in part]).to(network.device)
-        moved = (x.to(network.device) for x in (tokens, attention, states, valid))
+        moved = (x.to(network.device) for x in (tokens, attention, states, valid, source, heard))
         with torch.no_grad():
             values = network.at_states(*moved)
         yield part, values, actions

@@ -36,7 +36,7 @@ class Replay:
     """Episodes from oldest to newest, within two capacities; the oldest leave first.
 
     Every episode has an identity, 0, 1, 2, ... in order of arrival, that is never given again. `capacity_episodes` and
-    `capacity_tokens` (all tokens count, prompts too) are >= 1, or None for no bound.
+    `capacity_tokens` (all tokens count, prompts and sources too) are >= 1, or None for no bound.
     """
 
     def __init__(self, capacity_episodes: int | None, capacity_tokens: int | None, sampler: Sampler) -> None:
@@ -154,12 +154,12 @@ class Replay:
         self._episodes.extend(episodes)
         self._priorities = np.concatenate([self._priorities, priorities])
         self._added += len(episodes)
-        self._tokens += sum(len(episode.tokens) for episode in episodes)
+        self._tokens += sum(len(episode) for episode in episodes)
         self._evict()
         return identities
 
     def _check_sizes(self, episodes: Sequence[Episode]) -> None:
-        longest = max((len(episode.tokens) for episode in episodes), default=0)
+        longest = max((len(episode) for episode in episodes), default=0)
         if self._capacity_tokens is not None and longest > self._capacity_tokens:
             raise DataError(
                 f"capacity_tokens: got {self._capacity_tokens}, expected at least {longest}, "
@@ -169,7 +169,7 @@ class Replay:
     def _evict(self) -> None:
         leaving, tokens = 0, self._tokens
         while self._over(len(self._episodes) - leaving, tokens):
-            tokens -= len(self._episodes[leaving].tokens)
+            tokens -= len(self._episodes[leaving])
             leaving += 1
         for episode in self._episodes[:leaving]:
             self._support.remove(episode)

@@ -37,6 +37,8 @@ def collate(sample: Sample, pad_token: int) -> Batch:
         plausible_logit=_padded([record.plausible_logit for record in records], torch.float32),
         weight=torch.from_numpy(sample.weight),
         index=torch.from_numpy(sample.index),
+        source=_padded([episode.source for episode in episodes], torch.int64, pad_token),
+        source_attention=_padded([np.ones(len(episode.source)) for episode in episodes], torch.int64),
     )
 
 

@@ -109,6 +109,14 @@ def check_order(messages: Sequence[Message], column: str) -> None:
         previous = role
 
 
+def check_open(prompt: Sequence[Message]) -> None:
+    """Raises if the assistant spoke last, so that it is not its turn."""
+    if prompt[-1]["role"] == "assistant":
+        raise DataError(
+            "column 'prompt' ends with an assistant message; expected another role last; fix or drop the row"
+        )
+
+
 def wrong(column: str, value: object, expected: str) -> DataError:
     """The error for a value that is not what its column needs."""
     return DataError(f"column '{column}' is {_shown(value)}; expected {expected}; fix or drop the row")

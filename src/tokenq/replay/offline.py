@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tokenq.errors import DataError
+from tokenq.replay.codecs import Codec, Joint, Prompt
 from tokenq.replay.columns import (
     Message,
     Row,
@@ -26,11 +27,10 @@ from tokenq.replay.columns import (
     score,
     terminated,
     text_or_messages,
-    token_ids,
     turn_scores,
     wrong,
 )
-from tokenq.replay.tokenise import Tokenised, Tokenizer, tokenise_completion, tokenise_messages, tokenise_prompt
+from tokenq.replay.tokenise import Tokenised, tokenise_messages
 from tokenq.types import Episode
 
 # What has become tokens, rewards or the way an episode ended; everything else is the user's and travels along.
@@ -39,7 +39,7 @@ _CONSUMED = frozenset(
 )
 
 
-def episodes_from_rows(rows: Sequence[Row], tokenizer: Tokenizer, source: str, context: int | None) -> list[Episode]:
+def episodes_from_rows(rows: Sequence[Row], codec: Codec, source: str, context: int | None) -> list[Episode]:
     """Episodes of all rows, in order; `context` is the model's largest number of tokens, None for no limit.
 
     The reward of an episode sits on its last decision, the reward of a turn on the turn's last decision; all others
@@ -48,13 +48,13 @@ def episodes_from_rows(rows: Sequence[Row], tokenizer: Tokenizer, source: str, c
     episodes: list[Episode] = []
     for number, row in enumerate(rows, start=1):
         with _located(source, number):
-            episodes += _episodes(row, tokenizer, context)
+            episodes += _episodes(row, codec, context)
     return episodes
 
 
 def prompts_from_rows(
     rows: Sequence[Row],
-    tokenizer: Tokenizer,
+    codec: Codec,
     source: str,
     context: int | None,
     room: int = 1,
@@ -66,11 +66,7 @@ def prompts_from_rows(
     """
     for number, row in zip(range(1, len(rows) + 1) if numbers is None else numbers, rows, strict=True):
         with _located(source, number):
-            prompt = text_or_messages(row, "prompt")
-            if not isinstance(prompt, str):
-                check_order(prompt, "prompt")
-                _check_open(prompt)
-            _check_prompt(tokenise_prompt(prompt, tokenizer), context, room)
+            codec.prompt(row).fits(context, room)
     return [dict(row) for row in rows]
 
 
@@ -82,23 +78,23 @@ def _located(source: str, number: int) -> Iterator[None]:
         raise DataError(f"{source} row {number}: {error}") from error
 
 
-def _episodes(row: Row, tokenizer: Tokenizer, context: int | None) -> list[Episode]:
+def _episodes(row: Row, codec: Codec, context: int | None) -> list[Episode]:
     """One episode, or two for a preference."""
     if present(row, "messages"):
-        return [_conversation(row, tokenizer, context)]
+        return [_conversation(row, codec, context)]
     if present(row, "chosen") and present(row, "rejected"):
-        return [
-            _completed(row, name, rated, tokenizer, context) for name, rated in (("chosen", 1.0), ("rejected", 0.0))
-        ]
+        return [_completed(row, name, rated, codec, context) for name, rated in (("chosen", 1.0), ("rejected", 0.0))]
     if present(row, "completion") or present(row, "completion_ids"):
-        return [_completed(row, "completion", score(row), tokenizer, context)]
+        return [_completed(row, "completion", score(row), codec, context)]
     raise DataError(
         f"has the columns {', '.join(row) or 'none'}; expected messages + reward, messages + rewards, "
         "prompt + completion + reward, prompt + completion + label, or prompt + chosen + rejected"
     )
 
 
-def _conversation(row: Row, tokenizer: Tokenizer, context: int | None) -> Episode:
+def _conversation(row: Row, codec: Codec, context: int | None) -> Episode:
+    if not isinstance(codec, Joint):
+        raise DataError("has messages; expected prompt and completion: this kind of model holds no conversations")
     messages = text_or_messages(row, "messages")
     if isinstance(messages, str):
         raise wrong("messages", messages, "a list of messages {role, content}")
@@ -109,38 +105,21 @@ def _conversation(row: Row, tokenizer: Tokenizer, context: int | None) -> Episod
     if present(row, "rewards") and (present(row, "reward") or present(row, "label")):
         raise DataError("column 'rewards' is set beside 'reward' or 'label'; expected one of them; drop the other")
     rated = turn_scores(row, len(spoken)) if present(row, "rewards") else _at_end(score(row), len(spoken))
-    tokenised = tokenise_messages(messages, 0, terminated(row), tokenizer)
+    tokenised = tokenise_messages(messages, 0, terminated(row), codec.tokenizer)
     return _episode(row, tokenised, rated, messages[: spoken[0]], context)
 
 
-def _completed(row: Row, column: str, rated: float, tokenizer: Tokenizer, context: int | None) -> Episode:
+def _completed(row: Row, column: str, rated: float, codec: Codec, context: int | None) -> Episode:
     prompt = text_or_messages(row, "prompt") if present(row, "prompt") else None
-    tokenised = _tokenised(row, column, tokenizer)
+    tokenised = codec.completion(row, column)
     return _episode(row, tokenised, _at_end(rated, len(tokenised.turns)), prompt, context)
-
-
-def _tokenised(row: Row, column: str, tokenizer: Tokenizer) -> Tokenised:
-    if column == "completion" and (present(row, "prompt_ids") or present(row, "completion_ids")):
-        prompt_ids = token_ids(row, "prompt_ids", len(tokenizer))
-        tokens = prompt_ids + token_ids(row, "completion_ids", len(tokenizer))
-        return Tokenised(tokens, [range(len(prompt_ids), len(tokens))])
-    prompt, completion = text_or_messages(row, "prompt"), text_or_messages(row, column)
-    if isinstance(prompt, str) and isinstance(completion, str):
-        return tokenise_completion(prompt, completion, terminated(row), tokenizer)
-    if isinstance(prompt, str) or isinstance(completion, str):
-        raise DataError(f"columns 'prompt' and '{column}' are of two kinds; expected both strings or both messages")
-    check_order(prompt + completion, f"prompt + {column}")
-    _check_open(prompt)
-    if not any(message["role"] == "assistant" for message in completion):
-        raise DataError(f"column '{column}' has no assistant message; expected at least one; fix or drop the row")
-    return tokenise_messages(prompt + completion, len(prompt), terminated(row), tokenizer)
 
 
 def _episode(
     row: Row, tokenised: Tokenised, rated: Sequence[float], prompt: str | list[Message] | None, context: int | None
 ) -> Episode:
     """One reward per turn, placed on the turn's last decision."""
-    _check_prompt(tokenised.tokens[: tokenised.turns[0].start], context)
+    Prompt(row, tokenised.tokens[: tokenised.turns[0].start], "", list(tokenised.source)).fits(context, 1)
     if context is not None and len(tokenised.tokens) > context:
         raise DataError(
             f"has {len(tokenised.tokens)} tokens; expected at most {context}, the model's context; "
@@ -153,6 +132,7 @@ def _episode(
         rewards=np.concatenate([np.array(turn, dtype=np.float64) for turn in rewards]),
         terminated=terminated(row),
         columns=_columns(row, prompt),
+        source=np.array(tokenised.source, dtype=np.int64),
     )
 
 
@@ -170,22 +150,3 @@ def _columns(row: Row, prompt: str | list[Message] | None) -> dict[str, Any]:
         except (TypeError, ValueError) as error:
             raise wrong(name, value, "a JSON value (text, number, true, false, null, list or object)") from error
     return columns
-
-
-def _check_open(prompt: Sequence[Message]) -> None:
-    if prompt[-1]["role"] == "assistant":
-        raise DataError(
-            "column 'prompt' ends with an assistant message; expected another role last; fix or drop the row"
-        )
-
-
-def _check_prompt(tokens: Sequence[int], context: int | None, room: int = 1) -> None:
-    if not tokens:
-        raise DataError("column 'prompt' has no tokens; expected at least one; give a prompt")
-    if context is not None and len(tokens) + room > context:
-        limit = f"fewer than {context}"
-        if room > 1:
-            limit = f"at most {context - room}, to leave room for {room} of {context}"
-        raise DataError(
-            f"column 'prompt' has {len(tokens)} tokens; expected {limit}, the model's context; shorten or drop the row"
-        )

@@ -15,6 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from tokenq.errors import DataError
+from tokenq.replay.lines import is_aligned, read_aligned, read_lines, read_text, read_tsv
 
 # A CSV file cannot say what is text: without this, a completion of digits would become a number ...
 _TEXT_COLUMNS = ("prompt", "completion", "chosen", "rejected")
@@ -23,12 +24,16 @@ _JSON_COLUMNS = ("messages", "rewards", "prompt_ids", "completion_ids")
 
 
 def read_rows(source: str) -> list[dict[str, Any]]:
-    """Reads .jsonl, .json, .parquet or .csv (UTF-8), or the `train` split of a `datasets` folder or id.
+    """Reads .jsonl, .json, .parquet, .csv, .tsv or .txt (UTF-8), or the `train` split of a `datasets` folder or id.
+
+    Braces name files whose lines belong together: train.{en,de} has the columns en and de.
 
     Raises DataError if there is no such source, if it is malformed (with the row), or if it has no rows.
     """
     path = Path(source)
-    if path.is_dir():
+    if is_aligned(source):
+        rows = read_aligned(source)
+    elif path.is_dir():
         rows = _read_dataset(source)
     elif path.suffix in _READERS:
         if not path.is_file():
@@ -45,7 +50,7 @@ def read_rows(source: str) -> list[dict[str, Any]]:
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
     # Not splitlines(): JSON strings may hold U+2028 and other characters that it takes for the end of a line.
-    lines = _text(path).rstrip().split("\n")
+    lines = read_text(path).rstrip().split("\n")
     return [_json_row(line, path, number) for number, line in enumerate(lines, start=1)] if lines != [""] else []
 
 
@@ -63,7 +68,7 @@ def _json_row(line: str, path: Path, number: int) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> list[dict[str, Any]]:
-    text = _text(path)
+    text = read_text(path)
     if not text.strip():
         return []
     try:
@@ -79,7 +84,7 @@ def _read_json(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
-    raw = _text(path).encode()
+    raw = read_text(path).encode()
     if not raw.strip():
         return []
     # "NaN" must stay NaN, to be refused later on, and not become a null that would pass for "unrated".
@@ -134,17 +139,6 @@ def _read_dataset(source: str) -> list[dict[str, Any]]:
     return [dict(row) for row in found]
 
 
-def _text(path: Path) -> str:
-    raw = path.read_bytes()
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path} row {line}: byte {error.start} is not UTF-8; expected UTF-8 throughout; save the file as UTF-8"
-        ) from error
-
-
 def _object(row: object, path: Path, number: int) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise DataError(f"{path} row {number}: is a JSON {type(row).__name__}, expected an object; fix or drop the row")
@@ -160,4 +154,6 @@ _READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
     ".json": _read_json,
     ".csv": _read_csv,
     ".parquet": _read_parquet,
+    ".tsv": read_tsv,
+    ".txt": read_lines,
 }

@@ -25,7 +25,7 @@ from tokenq.errors import CheckpointError, DataError
 from tokenq.replay.buffer import Replay, Sampler
 from tokenq.types import Episode, ReferenceRecord
 
-_FORMAT = 1
+_FORMAT = 2
 _SHARD = 512
 _RECORD = ("logit", "logsumexp", "plausible", "plausible_logit")
 
@@ -42,6 +42,7 @@ _SCHEMA = pyarrow.schema(
         ("terminated", pyarrow.bool_()),
         ("record", pyarrow.struct([(name, _ARRAY) for name in _RECORD])),
         ("columns", pyarrow.large_string()),
+        ("source", _ARRAY),
     ]
 )
 
@@ -142,6 +143,7 @@ def _to_row(identity: int, episode: Episode) -> dict[str, Any]:
         "terminated": episode.terminated,
         "record": None if record is None else {name: _to_bytes(getattr(record, name)) for name in _RECORD},
         "columns": columns,
+        "source": _to_bytes(episode.source),
     }
 
 
@@ -154,6 +156,7 @@ def _to_episode(row: dict[str, Any]) -> Episode:
         terminated=row["terminated"],
         record=None if record is None else ReferenceRecord(**{name: _to_array(record[name]) for name in _RECORD}),
         columns=json.loads(row["columns"]),
+        source=_to_array(row["source"]),
     )
 
 

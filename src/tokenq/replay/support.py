@@ -54,15 +54,20 @@ class Support:
 
 
 def _taken(episode: Episode) -> NDArray[np.uint64]:
-    position: NDArray[np.intp] = episode.decisions
-    return _prefixes(episode.tokens)[position]
+    position: NDArray[np.intp] = len(episode.source) + episode.decisions
+    return _prefixes(_read(episode))[position]
 
 
 def _asked(episode: Episode, actions: NDArray[np.integer], real: NDArray[np.bool_]) -> NDArray[np.uint64]:
     column = np.flatnonzero(real)
-    position: NDArray[np.intp] = episode.decisions[column]
-    powers = _powers(len(episode.tokens))
-    return _prefixes(episode.tokens)[position - 1] + _mixed(actions[column]) * powers[position]
+    position: NDArray[np.intp] = len(episode.source) + episode.decisions[column]
+    powers = _powers(len(episode))
+    return _prefixes(_read(episode))[position - 1] + _mixed(actions[column]) * powers[position]
+
+
+def _read(episode: Episode) -> NDArray[np.integer]:
+    """Everything the model reads, in order."""
+    return np.concatenate([episode.source, episode.tokens])
 
 
 def _prefixes(tokens: NDArray[np.integer]) -> NDArray[np.uint64]:

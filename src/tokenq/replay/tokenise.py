@@ -31,10 +31,11 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Tokenised:
-    """Token ids and, for each turn of the policy, the range of positions that it decided."""
+    """Token ids, for each turn of the policy the range of positions that it decided, and what an encoder reads."""
 
     tokens: list[int]
     turns: list[range]
+    source: Sequence[int] = ()
 
 
 def tokenise_prompt(prompt: str | Sequence[Message], tokenizer: Tokenizer) -> list[int]:

@@ -1,6 +1,7 @@
 """Which episodes, prompts and rewards a run learns from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from tokenq.acting.reward_loading import load_reward
 from tokenq.acting.rewards import RewardFunction, Rewards
 from tokenq.config.train import TrainConfig
+from tokenq.envs.walks import Walks
 from tokenq.errors import ConfigError, DataError
 from tokenq.nets.reward_model import SequenceClassifierReward
 from tokenq.replay.rows import read_rows
@@ -47,14 +49,17 @@ def load_data(config: TrainConfig, given: Given) -> Data:
     rows, source = _main_rows(config, given)
     prompts_source = source
     if config.prompt_dataset is not None:
-        prompts, prompts_source = read_prompts(config.prompt_dataset, config.prompt_words), config.prompt_dataset
-    elif config.task is not None and not config.dataset:
+        prompts, prompts_source = read_prompts(config, config.prompt_dataset), config.prompt_dataset
+    elif isinstance(config.task, Walks) and not config.dataset:
         prompts = _distinct(config.task.prompts())
     else:
         prompts = _distinct(rows, config.prompt_words)
     evaluated, eval_source = prompts, prompts_source
     if config.eval_dataset is not None:
-        evaluated, eval_source = read_prompts(config.eval_dataset, config.prompt_words), config.eval_dataset
+        evaluated, eval_source = read_prompts(config, config.eval_dataset), config.eval_dataset
+        if config.row_task is not None and config.prompt_dataset is not None:
+            with _located(eval_source):
+                config.row_task.check(list(prompts.values()), list(evaluated.values()))
     elif given.eval_rows is not None:
         evaluated, eval_source = _all_prompts(list(given.eval_rows), None, "eval_dataset"), "eval_dataset"
     return Data(
@@ -68,7 +73,7 @@ def load_data(config: TrainConfig, given: Given) -> Data:
         eval_numbers=list(evaluated),
         eval_source=eval_source,
         rewards=Rewards(functions, config.reward_weights) if functions else None,
-        bounds={} if config.task is None else config.task.bounds(),
+        bounds=config.task.bounds() if isinstance(config.task, Walks) else {},
     )
 
 
@@ -77,7 +82,7 @@ def _main_rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
         return [dict(row) for row in given.rows], "train_dataset"
     if config.dataset is not None:
         return read_rows(config.dataset), config.dataset
-    if config.task is not None:
+    if isinstance(config.task, Walks):
         return config.task.rows(), _name(config)
     if config.prompt_dataset is not None:
         return [], config.prompt_dataset
@@ -105,9 +110,27 @@ def _reward(spec: str | Mapping[str, Any]) -> RewardFunction:
     return load_reward(spec)
 
 
-def read_prompts(source: str, words: int | None) -> dict[int, Mapping[str, Any]]:
+def read_prompts(config: TrainConfig, source: str) -> dict[int, Mapping[str, Any]]:
     """Row number and row of each prompt of a file, once and in order; raises `DataError` for a row without one."""
-    return _all_prompts(read_rows(source), words, source)
+    return _all_prompts(read_examples(config, source), config.prompt_words, source)
+
+
+def read_examples(config: TrainConfig, source: str) -> Rows:
+    """The rows of a file, as the task understands them: with prompt, completion and references."""
+    rows = read_rows(source)
+    if config.row_task is None:
+        return rows
+    with _located(source):
+        return config.row_task.examples(rows)
+
+
+@contextmanager
+def _located(source: str) -> Iterator[None]:
+    """Names the file of a row that a task complains of."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{source} {error}") from error
 
 
 def _all_prompts(rows: Rows, words: int | None, source: str) -> dict[int, Mapping[str, Any]]:
@@ -161,19 +184,3 @@ def offline_updates(config: TrainConfig, data: Data) -> int:
             "fresh text; set reward_funcs, or leave offline_steps out"
         )
     return config.offline_steps
-
-
-def texts(config: TrainConfig, data: Data) -> Sequence[str]:
-    """What pretraining reads: whole texts, from `pretrain.dataset` or from the scored rows."""
-    rows = read_rows(config.pretrain.dataset) if config.pretrain.dataset else data.scored or data.prompts
-    source = config.pretrain.dataset or data.scored_source
-    found = []
-    for number, row in enumerate(rows, 1):
-        parts = [row["text"]] if "text" in row else [row.get("prompt"), row.get("completion") or ""]
-        text = [part for part in parts if isinstance(part, str)]
-        if len(text) < len(parts):
-            raise DataError(
-                f"{source} row {number}: no text; expected a column text, or prompt and completion as strings"
-            )
-        found.append("".join(text))
-    return found

@@ -8,10 +8,12 @@ from tokenq.acting.rollout import Writer
 from tokenq.config.evaluate import EvaluateConfig
 from tokenq.errors import ConfigError
 from tokenq.evaluation.policy import Evaluator
+from tokenq.nets.encoder import QNetwork
 from tokenq.nets.reference import Reference
-from tokenq.run.data import load_data, read_prompts
+from tokenq.run.data import Data, load_data, read_examples, read_prompts
 from tokenq.run.given import Given
-from tokenq.run.loaded import load_run
+from tokenq.run.loaded import Loaded, load_run
+from tokenq.run.measure import Measurement
 
 
 def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, Any]:
@@ -20,19 +22,44 @@ def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, An
     A run of a model that was handed over as an object has kept no start: `before` and the distance to it are null.
     """
     run = load_run(config.run)
-    data = load_data(run.config, given or Given())
-    if data.rewards is None:
-        raise ConfigError(f"{config.run} was trained without a reward function, so there is nothing to score with")
-    words = run.config.prompt_words
-    prompts = list(read_prompts(config.dataset, words).values()) if config.dataset else data.eval_prompts
+    measurement = _measurement(config, run)
+    data = None if measurement is not None and not _is_scored(run) else load_data(run.config, given or Given())
+    if measurement is None and (data is None or data.rewards is None):
+        raise ConfigError(
+            f"{config.run} was trained without a reward function, so there is nothing to score with; name --metrics"
+        )
     start = run.start()
     reference = Reference(start or run.network)
     figures: dict[str, Any] = {"run": config.run, "samples": config.eval_samples, "seed": config.seed, "before": None}
     for name, network in (("before", start), ("after", run.network)):
         if network is None:
             continue
-        evaluator = Evaluator(
-            Writer(network, run.tokenizer, run.writer.ends, run.writer.context),
+        figures[name] = {} if data is None else _scored(config, run, data, network, reference)
+        if measurement is not None:
+            writer = Writer(network, run.writer.codec, run.writer.context)
+            measured, figures["signatures"] = measurement.of(writer, reference)
+            figures[name] |= measured
+    if start is None:
+        figures["after"] = figures["after"] | {"kl": None}
+    figures["bounds"] = {} if data is None else dict(data.bounds)
+    print(json.dumps(figures, indent=2))
+    return figures
+
+
+def _is_scored(run: Loaded) -> bool:
+    """Whether the run has a reward to score with: a run of supervised learning alone may have none."""
+    return run.config.task is not None or bool(run.config.reward_funcs)
+
+
+def _scored(
+    config: EvaluateConfig, run: Loaded, data: Data, network: QNetwork, reference: Reference
+) -> dict[str, float]:
+    if data.rewards is None:
+        return {}
+    prompts = list(read_prompts(run.config, config.dataset).values()) if config.dataset else data.eval_prompts
+    return (
+        Evaluator(
+            Writer(network, run.writer.codec, run.writer.context),
             data.rewards,
             reference,
             prompts,
@@ -41,9 +68,28 @@ def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, An
             run.config.max_completion_length,
             config.seed,
         )
-        figures[name] = evaluator.evaluate().metrics
-    if start is None:
-        figures["after"] = figures["after"] | {"kl": None}
-    figures["bounds"] = dict(data.bounds)
-    print(json.dumps(figures, indent=2))
-    return figures
+        .evaluate()
+        .metrics
+    )
+
+
+def _measurement(config: EvaluateConfig, run: Loaded) -> Measurement | None:
+    """What `metrics` asks for, or else what the task is usually measured by; checked before anything is computed."""
+    task = run.config.row_task
+    metrics = config.metrics or ([] if task is None else list(task.metrics))
+    source = config.dataset or run.config.eval_dataset or run.config.pretrain.eval_dataset or run.config.prompt_dataset
+    if not metrics:
+        return None
+    if source is None:
+        raise ConfigError(f"metrics: got {', '.join(metrics)}, expected a dataset to measure on; name --dataset")
+    measurement = Measurement(
+        metrics=metrics,
+        rows=read_examples(run.config, source),
+        source=source,
+        labels=() if task is None else task.labels,
+        max_completion_length=run.config.max_completion_length,
+        vectors=config.vectors,
+        seed=config.seed,
+    )
+    measurement.check()
+    return measurement

@@ -23,7 +23,7 @@ def finish(session: Session) -> Summary:
     """Write everything that a run leaves behind, print before, after and best, and return the summary."""
     folder, learner = session.folder, session.learner
     with whole_folder(folder / "model") as place:
-        save_model(session.network, session.tokenizer, place)
+        save_model(session.network.model, session.tokenizer, place, session.network.value_head)
     evaluation = session.evaluator.evaluate() if session.evaluator else None
     summary = Summary(
         task=session.data.name,

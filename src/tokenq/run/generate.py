@@ -21,7 +21,7 @@ def generate(config: GenerateConfig) -> list[str]:
     exploration = Greedy() if config.greedy else Boltzmann(config.temperature, config.top_k, config.top_p)
     completions = run.writer.complete(prompts, exploration, length, 0)
     texts = [
-        ("" if chat else prompt.text) + run.writer.text(prompt, tokens)
+        ("" if chat else prompt.text) + run.writer.codec.text(prompt, tokens)
         for prompt, tokens in zip(prompts, completions, strict=True)
     ]
     for text in texts:

@@ -9,9 +9,9 @@ from tokenq.config.parse import from_file
 from tokenq.config.train import TrainConfig
 from tokenq.errors import CheckpointError
 from tokenq.nets import loading
-from tokenq.nets.language import LanguageQ
+from tokenq.nets.encoder import QNetwork
 from tokenq.run.folder import CONFIG
-from tokenq.run.models import START
+from tokenq.run.models import START, codec_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,17 +20,17 @@ class Loaded:
 
     config: TrainConfig
     tokenizer: Any
-    network: LanguageQ
+    network: QNetwork
     writer: Writer
     folder: Path
 
-    def start(self) -> LanguageQ | None:
+    def start(self) -> QNetwork | None:
         """The model that training started from; None if it was handed over as an object."""
         own = self.folder / START
         path = str(own) if own.is_dir() else self.config.model
         if path is None:
             return None
-        return LanguageQ(loading.load_model(path, self.config.dtype, self.config.trust_remote_code))
+        return loading.q_network(loading.load_model(path, self.config.dtype, self.config.trust_remote_code))
 
 
 def load_run(run: str) -> Loaded:
@@ -42,7 +42,6 @@ def load_run(run: str) -> Loaded:
     config = replace(from_file(TrainConfig, folder / CONFIG), resume=False)
     trusted = config.trust_remote_code
     tokenizer = loading.load_tokenizer(str(model), config.chat_template, trusted)
-    network = LanguageQ(loading.load_model(str(model), config.dtype, trusted))
-    ends = loading.end_tokens(network.causal, tokenizer)
-    writer = Writer(network, tokenizer, ends, loading.context_length(network.causal))
+    network = loading.q_network(loading.load_model(str(model), config.dtype, trusted))
+    writer = Writer(network, codec_of(network.causal, tokenizer), loading.context_length(network.causal))
     return Loaded(config, tokenizer, network, writer, folder)

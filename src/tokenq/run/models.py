@@ -1,39 +1,46 @@
 """The language model of a run: loaded, made and pretrained, or handed over."""
 
 import copy
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tokenq.config.train import PretrainConfig, TrainConfig
-from tokenq.errors import ConfigError, DataError
+from tokenq.config.train import TrainConfig
+from tokenq.envs.walks import Walks
+from tokenq.errors import ConfigError
 from tokenq.learning.values import Head
 from tokenq.nets import loading
-from tokenq.nets.language import LanguageQ
+from tokenq.nets.architectures import is_masked_model, with_decisions
+from tokenq.nets.encoder import EncoderQ, QNetwork, is_encoder
+from tokenq.nets.language import plain
 from tokenq.nets.reference import Reference
-from tokenq.pretraining import pretrain
-from tokenq.run.data import Data, texts
+from tokenq.replay.codecs import Codec, Joint, Labelled, Paired, Spanned
+from tokenq.run.corpus import held_out_rows, held_out_texts, pretraining_texts, teaching_rows
 from tokenq.run.folder import whole_folder
 from tokenq.run.given import Given
-from tokenq.tracking import Progress
+from tokenq.run.supervise import finetune_model, pretext, pretrain_model
 
 START = "start"
 """Folder of a run for the model that was made in it; a resumed run reads it instead of making it again."""
 
 
-def load_tokenizer(config: TrainConfig, given: Given) -> Any:
-    """The run's tokenizer."""
+def load_tokenizer(config: TrainConfig, given: Given, folder: Path) -> Any:
+    """The run's tokenizer: handed over, made by this run before, loaded, or trained on the texts of pretraining."""
+    start = folder / START
     if given.tokenizer is not None:
         tokenizer = loading.with_chat_template(given.tokenizer, config.chat_template)
         return loading.checked_tokenizer(tokenizer, "processing_class")
+    if start.is_dir():
+        return loading.load_tokenizer(str(start), config.chat_template)
     if config.model is not None:
         return loading.load_tokenizer(config.model, config.chat_template, config.trust_remote_code)
     if given.model is not None:
         return loading.load_tokenizer(given.model.config._name_or_path, config.chat_template)
-    if config.task is None:
-        raise ConfigError("model: got none, expected a folder or hub id of a causal language model (or a task)")
+    if config.pretrain.tokenizer is not None:
+        frame, sentinels = config.pretrain.architecture.frame, pretext(config.pretrain).sentinels
+        tokenizer = config.pretrain.tokenizer.train(pretraining_texts(config, given), frame, sentinels)
+        return loading.with_chat_template(tokenizer, config.chat_template)
+    if not isinstance(config.task, Walks):
+        raise ConfigError("model: got none, expected a folder or hub id of a model, or pretrain.tokenizer to make one")
     return loading.with_chat_template(loading.character_tokenizer(config.task.symbols), config.chat_template)
 
 
@@ -46,50 +53,52 @@ def load_start(config: TrainConfig, given: Given, tokenizer: Any, folder: Path) 
         return loading.load_model(str(start), config.dtype)
     if config.model is not None:
         return loading.load_model(config.model, config.dtype, config.trust_remote_code)
-    shape = config.pretrain
-    return loading.fresh_model(
-        tokenizer, loading.Shape(shape.layers, shape.width, shape.heads, shape.context, shape.vocabulary)
-    )
+    return config.pretrain.architecture.build(tokenizer)
 
 
-def make_start(config: TrainConfig, given: Given, data: Data, tokenizer: Any, model: Any, folder: Path) -> Any:
-    """The model that `load_start` found, pretrained if the configuration asks for it, and kept if made here."""
+def make_start(config: TrainConfig, given: Given, tokenizer: Any, model: Any, folder: Path) -> Any:
+    """The model that `load_start` found, after the supervised stages that are asked for, and kept if made here."""
     start = folder / START
-    is_loaded = config.model is not None and config.pretrain.max_steps == 0
-    if given.model is not None or start.is_dir() or is_loaded:
+    supervised = config.pretrain.max_steps > 0 or config.finetune.max_steps > 0
+    if start.is_dir() or (not supervised and (config.model is not None or given.model is not None)):
         return model
     if config.pretrain.max_steps > 0:
-        run_pretraining(model, tokenizer, texts(config, data), config.pretrain, config.seed)
+        texts, held_out = pretraining_texts(config, given), held_out_texts(config)
+        pretrain_model(model, tokenizer, texts, held_out, config.pretrain, config.seed)
+    model = deciding(model, config)
+    if config.finetune.max_steps > 0:
+        rows, source = teaching_rows(config, given)
+        codec, valid = codec_of(model, tokenizer), held_out_rows(config)
+        model = finetune_model(model, codec, rows, valid, config.finetune, source, config.seed)
+    if given.model is not None:
+        return model
     with whole_folder(start) as place:
-        loading.save_model(LanguageQ(model), tokenizer, place)
+        loading.save_model(model, tokenizer, place)
     # Read back, so that number type and bytes are those that a resumed run starts from.
     return loading.load_model(str(start), config.dtype)
 
 
-def run_pretraining(model: Any, tokenizer: Any, texts: Sequence[str], config: PretrainConfig, seed: int) -> None:
-    """Pretrain a model in place, with a progress bar."""
-    context = loading.context_length(model)
-    tokens = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id][:context] for text in texts]
-    if not any(len(text) > 1 for text in tokens):
-        raise DataError(f"pretrain: got {len(tokens)} texts, all of them empty; expected at least one to read")
-    updates = pretrain(
-        LanguageQ(model),
-        [text for text in tokens if len(text) > 1],
-        updates=config.max_steps,
-        batch_size=config.per_device_train_batch_size,
-        learning_rate=config.learning_rate,
-        seed=seed,
-    )
-    losses: list[float] = []
-    with Progress(config.max_steps) as progress:
-        progress.say(f"pretraining on {len(tokens):,} texts")
-        for loss in updates:
-            losses.append(loss)
-            progress.advance(len(losses))
-        progress.say(f"pretrained: {np.mean(losses[-10:]):.3f} nats per token")
+def deciding(model: Any, config: TrainConfig) -> Any:
+    """The model itself, or, if it only fills masks, its encoder with a head for the decisions of the task."""
+    if config.row_task is None or not is_masked_model(model):
+        return model
+    return with_decisions(model, config.row_task.labels)
 
 
-def build_network(config: TrainConfig, given: Given, model: Any) -> tuple[LanguageQ, Reference]:
+def codec_of(model: Any, tokenizer: Any) -> Codec:
+    """How rows become token ids for this kind of model."""
+    causal = plain(model)
+    if is_encoder(model):
+        labels: Any = causal.config.id2label
+        decides_labels = EncoderQ(model).decisions == 1
+        return Labelled(tokenizer, [labels[i] for i in range(len(labels))]) if decides_labels else Spanned(tokenizer)
+    ends = loading.end_tokens(causal, tokenizer)
+    if causal.config.is_encoder_decoder:
+        return Paired(tokenizer, ends, loading.decoder_start(causal))
+    return Joint(tokenizer, ends)
+
+
+def build_network(config: TrainConfig, given: Given, model: Any) -> tuple[QNetwork, Reference]:
     """The online network with whatever the objective needs, and the frozen reference."""
     if config.use_peft:
         lora = loading.Lora(config.lora_r, config.lora_alpha, config.lora_target_modules)
@@ -97,6 +106,6 @@ def build_network(config: TrainConfig, given: Given, model: Any) -> tuple[Langua
     elif given.peft_config is not None:
         model = loading.with_peft_config(model, given.peft_config)
     head = loading.value_head(model, None) if isinstance(config.objective.values, Head) else None
-    network = LanguageQ(model, head)
+    network = loading.q_network(model, head)
     frozen = network if hasattr(model, "disable_adapter") else copy.deepcopy(network).requires_grad_(False)
     return network, Reference(frozen, config.objective.plausible)

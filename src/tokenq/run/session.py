@@ -18,11 +18,12 @@ from tokenq.learning.learner import Learner, Optimisation
 from tokenq.learning.scaling import ReturnStatistics, Standardise, WorstIsZero
 from tokenq.learning.target import Target
 from tokenq.nets import loading
-from tokenq.nets.language import LanguageQ
+from tokenq.nets.encoder import QNetwork
 from tokenq.nets.reference import Reference
 from tokenq.replay.buffer import Replay
 from tokenq.replay.shards import load_replay, save_replay
 from tokenq.run.data import Data
+from tokenq.run.models import codec_of
 from tokenq.types import Episode
 
 CHECKPOINTS = "checkpoints"
@@ -43,7 +44,7 @@ class Session:
     folder: Path
     data: Data
     tokenizer: Any
-    network: LanguageQ
+    network: QNetwork
     reference: Reference
     learner: Learner
     replay: Replay
@@ -124,7 +125,7 @@ def build_session(
     folder: Path,
     data: Data,
     tokenizer: Any,
-    network: LanguageQ,
+    network: QNetwork,
     reference: Reference,
     offline_until: int,
     accelerator: Accelerator,
@@ -142,7 +143,7 @@ def build_session(
     )
     sampling = Boltzmann(config.temperature, config.top_k, config.top_p)
     model = network.causal
-    writer = Writer(network, tokenizer, loading.end_tokens(model, tokenizer), loading.context_length(model))
+    writer = Writer(network, codec_of(model, tokenizer), loading.context_length(model))
     rollout = evaluator = None
     if data.rewards is not None and data.prompts:
         if online:

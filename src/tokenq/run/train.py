@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from rich.console import Console
 
 from tokenq import checkpoint
 from tokenq.config.train import TrainConfig
@@ -14,12 +16,13 @@ from tokenq.errors import CheckpointError, ConfigError, Diverged, TokenqError
 from tokenq.learning.diagnostics import diagnose, is_calibrated, signs_of_divergence
 from tokenq.learning.learner import Report
 from tokenq.nets import loading
+from tokenq.replay.codecs import Codec
 from tokenq.replay.offline import episodes_from_rows, prompts_from_rows
 from tokenq.run.data import Data, load_data, offline_updates
 from tokenq.run.finish import finish
 from tokenq.run.folder import claim, run_folder
 from tokenq.run.given import Given
-from tokenq.run.models import build_network, load_start, load_tokenizer, make_start
+from tokenq.run.models import build_network, codec_of, deciding, load_start, load_tokenizer, make_start
 from tokenq.run.report import Summary, write_completions
 from tokenq.run.seeding import seed_everything
 from tokenq.run.session import CHECKPOINTS, Session, build_session
@@ -35,42 +38,66 @@ def train(config: TrainConfig, given: Given | None = None) -> Summary:
 
 def train_session(session: Session) -> Summary:
     """Drive a prepared session to its last update."""
+    for _ in updates(session):
+        pass
+    return finished(session)
+
+
+def updates(session: Session, console: Console | None = None) -> Iterator[dict[str, Any]]:
+    """Make the updates that a session lacks; yields each row of metrics once it is written to the file.
+
+    Whoever has seen enough stops: what was saved until then is whole, and the run can be resumed from it. Progress goes
+    to `console`, standard error by default.
+    """
     try:
-        with Progress(session.config.max_steps, session.learner.update_count) as progress:
-            _announce(session, progress)
-            with _resume_or_start(session, progress) as metrics:
-                _drive(session, metrics, progress)
-        summary = _finish(session)
-    except OSError as error:
-        advice = "what was saved before is whole; free or repair the disk, then set resume to true"
-        raise CheckpointError(f"{session.folder}: cannot be written ({error}); {advice}") from error
+        with _refusals_named(session), Progress(session.config.max_steps, session.learner.update_count, console) as bar:
+            _announce(session, bar)
+            with _resume_or_start(session, bar) as metrics:
+                yield from _drive(session, metrics, bar)
+    except GeneratorExit:
+        session.learner.accelerator.end_training()
+        raise
+
+
+def finished(session: Session) -> Summary:
+    """Write what a run leaves behind, once all its updates are made."""
+    with _refusals_named(session):
+        try:
+            summary = finish(session)
+        except TokenqError as error:
+            ended = "all updates are done and saved; --resume true repeats only the end"
+            raise type(error)(f"{error} ({ended})") from error
     session.learner.accelerator.end_training()
     return summary
 
 
-def _finish(session: Session) -> Summary:
+@contextmanager
+def _refusals_named(session: Session) -> Iterator[None]:
+    """An error of the disk says which folder it hit and what to do."""
     try:
-        return finish(session)
-    except TokenqError as error:
-        raise type(error)(f"{error} (all updates are done and saved; --resume true repeats only the end)") from error
+        yield
+    except OSError as error:
+        advice = "what was saved before is whole; free or repair the disk, then set resume to true"
+        raise CheckpointError(f"{session.folder}: cannot be written ({error}); {advice}") from error
 
 
 def prepare(config: TrainConfig, given: Given) -> Session:
     """Every part of a run, with data and models loaded and checked."""
     data = load_data(config, given)
     offline_until = offline_updates(config, data)
-    tokenizer = load_tokenizer(config, given)
     folder = run_folder(config, data.name)
+    tokenizer = load_tokenizer(config, given, folder)
     seed_everything(config.seed)
     model = load_start(config, given, tokenizer, folder)
     context = loading.context_length(model)
+    codec = codec_of(deciding(model, config), tokenizer)
     _check_context(config, context)
-    _check_prompts(config, data, tokenizer, context, offline_until < config.max_steps)
+    _check_prompts(config, data, codec, context, offline_until < config.max_steps)
     starts = offline_until > 0 and not any((folder / CHECKPOINTS).glob("*"))
-    logged = episodes_from_rows(data.scored, tokenizer, data.scored_source, context) if starts else []
+    logged = episodes_from_rows(data.scored, codec, data.scored_source, context) if starts else []
     claim(folder, config)
     accelerator = _accelerator(config, folder)
-    model = make_start(config, given, data, tokenizer, model, folder)
+    model = make_start(config, given, tokenizer, model, folder)
     seed_everything(config.seed)
     network, reference = build_network(config, given, model)
     network.to(accelerator.device)
@@ -99,15 +126,15 @@ def _check_context(config: TrainConfig, context: int | None) -> None:
         )
 
 
-def _check_prompts(config: TrainConfig, data: Data, tokenizer: Any, context: int | None, online: bool) -> None:
+def _check_prompts(config: TrainConfig, data: Data, codec: Codec, context: int | None, online: bool) -> None:
     """Read every prompt that will be answered, so that none stops the run half-way."""
     length = config.max_completion_length
     if online:
-        prompts_from_rows(data.prompts, tokenizer, data.prompts_source, context, length, data.prompt_numbers)
+        prompts_from_rows(data.prompts, codec, data.prompts_source, context, length, data.prompt_numbers)
     if data.rewards is not None and data.prompts:
         used = slice(config.eval_samples)
         prompts, numbers = data.eval_prompts[used], data.eval_numbers[used]
-        prompts_from_rows(prompts, tokenizer, data.eval_source, context, length, numbers)
+        prompts_from_rows(prompts, codec, data.eval_source, context, length, numbers)
 
 
 def _announce(session: Session, progress: Progress) -> None:
@@ -151,19 +178,24 @@ def _start(session: Session, progress: Progress) -> None:
         progress.say(f"before: {_spoken(session.before)}")
 
 
-def _drive(session: Session, metrics: MetricsFile, progress: Progress) -> None:
-    """Make updates until the last one; log, evaluate and save on their periods, and save before any error leaves."""
+def _drive(session: Session, metrics: MetricsFile, progress: Progress) -> Iterator[dict[str, Any]]:
+    """Make updates until the last one; log, evaluate and save on their periods, and save before any error leaves.
+
+    Yields the rows that it writes, each before the state is saved: a row that was not seen is written again.
+    """
     config, began = session.config, time.monotonic() - session.seconds
     warned: set[str] = set()
     try:
-        _log(session, metrics, progress, warned)
-        for report, batch in _updates(session):
+        if (row := _log(session, metrics, progress, warned)) is not None:
+            yield row
+        for report, batch in _learn(session):
             update = report.update
             session.seconds = time.monotonic() - began
             evaluated = config.eval_steps is not None and update % config.eval_steps == 0
             if update in (1, config.max_steps) or update % config.logging_steps == 0 or evaluated:
                 session.pending = _row(session, report, batch)
-                _log(session, metrics, progress, warned)
+                if (row := _log(session, metrics, progress, warned)) is not None:
+                    yield row
             progress.advance(update)
             if update % config.save_steps == 0 or update == config.max_steps:
                 session.save(metrics.offset)
@@ -184,11 +216,11 @@ def _saved(session: Session, metrics_offset: int, error: TokenqError) -> str:
     return f"state saved in {folder}; {way_on}"
 
 
-def _log(session: Session, metrics: MetricsFile, progress: Progress, warned: set[str]) -> None:
+def _log(session: Session, metrics: MetricsFile, progress: Progress, warned: set[str]) -> dict[str, Any] | None:
     """Evaluate, if it is time, and write the pending row of metrics; there is none but for a new update."""
     config, row = session.config, session.pending
     if row is None:
-        return
+        return None
     if session.evaluator is not None and config.eval_steps and row["update"] % config.eval_steps == 0:
         row = row | {f"eval_{name}": value for name, value in session.evaluator.evaluate().metrics.items()}
     metrics.write(row)
@@ -199,9 +231,10 @@ def _log(session: Session, metrics: MetricsFile, progress: Progress, warned: set
         if sign.split()[0] not in warned:
             warned.add(sign.split()[0])
             progress.say(f"warning, update {row['update']}: {sign}")
+    return row
 
 
-def _updates(session: Session) -> Iterator[tuple[Report, Batch]]:
+def _learn(session: Session) -> Iterator[tuple[Report, Batch]]:
     config = session.config
     size = config.per_device_train_batch_size * config.gradient_accumulation_steps
     yield from offline(session.learner, session.replay, batch_size=size, until=session.offline_until, rng=session.rng)

@@ -1,0 +1,113 @@
+"""A Hugging Face encoder as a Q-function: one decision over labels, or two over the positions of a text.
+
+The source is the state; what is decided are numbers. A classifier decides once, over its labels. A reader of spans, as
+in extractive question answering, decides twice over the positions of its source: first where the answer starts, then,
+not before that, where it ends. Both are episodes like any other, so that every objective serves them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tokenq.nets.action_values import Dense
+from tokenq.nets.generation import Policy, right_padded
+from tokenq.nets.language import LanguageQ, ValueHead, at_positions, plain, shared_copy
+from tokenq.types import Batch
+
+
+def is_encoder(model: nn.Module) -> bool:
+    """Whether the model decides over labels or positions and writes nothing."""
+    name = type(plain(model)).__name__
+    return "ForSequenceClassification" in name or "ForQuestionAnswering" in name
+
+
+class EncoderQ(nn.Module):
+    """Action values of an `AutoModelForSequenceClassification` or an `AutoModelForQuestionAnswering`.
+
+    `decisions` is 1 or 2. Always in evaluation mode: values must start at exactly zero.
+    """
+
+    factored = True
+    """Nothing here is larger than the answers themselves."""
+
+    def __init__(self, model: nn.Module, value_head: ValueHead | None = None) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.value_head = value_head
+        self.decisions = 1 if "ForSequenceClassification" in type(self.causal).__name__ else 2
+
+    @property
+    def causal(self) -> PreTrainedModel:
+        """The transformers model itself, without a PEFT wrapper around it."""
+        return plain(self.model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def forward(self, batch: Batch) -> Dense:
+        """Answers to every question about the batch's decision states, from one pass over the sources."""
+        valid = torch.cat([batch.decided.new_ones(len(batch.decided), 1), batch.decided], dim=1)
+        return self.at_states(batch.tokens, batch.attention, batch.states, valid, batch.source, batch.source_attention)
+
+    def at_states(
+        self,
+        tokens: Int[Tensor, "B L"],
+        attention: Int[Tensor, "B L"],
+        states: Int[Tensor, "B S"],
+        valid: Bool[Tensor, "B S"],
+        source: Int[Tensor, "B E"],
+        source_attention: Int[Tensor, "B E"],
+    ) -> Dense:
+        """The same for bare tensors; `states` count the decisions made, and the state after the last one is worth 0."""
+        asked = self.value_head is not None
+        answer: Any = self.model(input_ids=source, attention_mask=source_attention, output_hidden_states=asked)
+        values = self._decisions(answer, tokens, source_attention)
+        value = None
+        if self.value_head is not None:
+            state = self.value_head(answer.hidden_states[-1][:, 0]).unsqueeze(1)
+            value = torch.where(states < self.decisions, state, 0.0)
+        return Dense(at_positions(values, states), value)
+
+    @torch.no_grad()
+    def complete(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sources: Sequence[Sequence[int]],
+        policy: Policy,
+        max_new_tokens: int,
+        ends: Sequence[int],
+    ) -> list[list[int]]:
+        """The decisions on each source, drawn from `policy` with torch's global generator; always 1 or 2 of them."""
+        source, heard = (part.to(self.device) for part in right_padded(sources))
+        answer: Any = self.model(input_ids=source, attention_mask=heard)
+        tokens = torch.tensor([list(row) for row in prompts], device=self.device)
+        for n in range(self.decisions):
+            logits = self._decisions(answer, tokens, heard)[:, n]
+            drawn = torch.multinomial(policy(logits).exp(), 1)
+            tokens = torch.cat([tokens, drawn], dim=1)
+        decided: list[list[int]] = tokens[:, -self.decisions :].tolist()
+        return decided
+
+    def _decisions(self, answer: Any, tokens: Tensor, source_attention: Tensor) -> Float[Tensor, "B L A"]:
+        if self.decisions == 1:
+            return torch.stack([answer.logits.float(), torch.zeros_like(answer.logits)], dim=1)
+        outside = source_attention == 0
+        position = torch.arange(outside.shape[1], device=outside.device)
+        before = position < tokens[:, 1:2] if tokens.shape[1] > 1 else outside
+        start = answer.start_logits.float().masked_fill(outside, -torch.inf)
+        end = answer.end_logits.float().masked_fill(outside | before, -torch.inf)
+        return torch.stack([start, end, torch.zeros_like(end)], dim=1)
+
+    def lagging_copy(self, lagged: Callable[[str], bool]) -> "EncoderQ":
+        """A copy that owns the parameters whose names `lagged` accepts and shares all others with this network."""
+        return shared_copy(self, lagged)[0]
+
+
+QNetwork = LanguageQ | EncoderQ
+"""What answers questions about the actions of a Hugging Face model."""

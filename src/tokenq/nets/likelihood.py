@@ -1,0 +1,59 @@
+"""Negative log-likelihoods, what supervised learning makes smaller: of whole texts, of what was cut out, of decisions.
+
+All are means in nats per predicted token, with gradient, and hold no tensor over the vocabulary of a whole batch where
+the model allows it. Texts are rows of token ids.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from tokenq.nets.encoder import EncoderQ, QNetwork
+from tokenq.nets.language import LanguageQ, at_positions
+from tokenq.types import Batch
+
+IGNORED = -100
+"""The label of a position that transformers does not predict."""
+
+
+def next_token_loss(network: LanguageQ, texts: Sequence[Int[Tensor, "_"]]) -> Float[Tensor, ""]:
+    """Of every token but each text's first."""
+    tokens, attention = _padded(texts, network.device)
+    if not network.factored:
+        labels = tokens.masked_fill(attention == 0, IGNORED)
+        loss: Tensor = network.model(input_ids=tokens, attention_mask=attention, labels=labels).loss
+        return loss
+    nothing = tokens[:, :0]
+    hidden = network.hidden(tokens, attention, nothing, nothing)
+    predicts = attention[:, 1:].bool()
+    return network.readout.cross_entropy(hidden[:, :-1][predicts], tokens[:, 1:][predicts])
+
+
+def masked_loss(
+    model: torch.nn.Module, corrupted: Sequence[Int[Tensor, "_"]], labels: Sequence[Int[Tensor, "_"]]
+) -> Float[Tensor, ""]:
+    """Of the originals that a masked language model must find; `labels` are -100 elsewhere."""
+    device = next(model.parameters()).device
+    tokens, attention = _padded(corrupted, device)
+    wanted = pad_sequence(list(labels), batch_first=True, padding_value=IGNORED).to(device)
+    loss: Tensor = model(input_ids=tokens, attention_mask=attention, labels=wanted).loss
+    return loss
+
+
+def decision_loss(network: QNetwork, batch: Batch) -> Float[Tensor, ""]:
+    """Of the decisions of a batch of episodes: what fine-tuning on right answers makes smaller."""
+    if isinstance(network, EncoderQ) or not network.factored:
+        log = network(batch).log_probability(batch.actions, samples=0)
+        loss: Tensor = -log[batch.decided].mean()
+        return loss
+    hidden = network.hidden(batch.tokens, batch.attention, batch.source, batch.source_attention)
+    states = at_positions(hidden, batch.states)[:, :-1][batch.decided]
+    return network.readout.cross_entropy(states, batch.actions[batch.decided])
+
+
+def _padded(texts: Sequence[Int[Tensor, "_"]], device: torch.device) -> tuple[Tensor, Tensor]:
+    ones = [torch.ones_like(text) for text in texts]
+    return pad_sequence(list(texts), batch_first=True).to(device), pad_sequence(ones, batch_first=True).to(device)

@@ -1,0 +1,75 @@
+"""What the supervised stages of a run read: texts to pretrain on, and right answers to fine-tune on."""
+
+from collections.abc import Sequence
+
+from tokenq.config.train import TrainConfig
+from tokenq.envs.walks import Walks
+from tokenq.errors import ConfigError, DataError
+from tokenq.replay.rows import read_rows
+from tokenq.run.data import read_examples
+from tokenq.run.given import Given, Rows
+
+
+def pretraining_texts(config: TrainConfig, given: Given) -> Sequence[str]:
+    """Whole texts: of `pretrain.dataset`, or what stands in the rows that the run learns from."""
+    if config.pretrain.dataset is not None:
+        return _texts(read_rows(config.pretrain.dataset), config.pretrain.dataset)
+    rows, source = _rows(config, given)
+    return _texts(rows, source)
+
+
+def held_out_texts(config: TrainConfig) -> Sequence[str]:
+    """Texts to validate pretraining on; none if none are named."""
+    source = config.pretrain.eval_dataset
+    return _texts(read_rows(source), source) if source is not None else []
+
+
+def teaching_rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
+    """Rows with a prompt and the right completion, and where they come from.
+
+    Raises:
+        DataError: A row has no completion.
+    """
+    source = config.finetune.dataset or config.prompt_dataset
+    rows, source = (read_examples(config, source), source) if source is not None else _rows(config, given)
+    return _taught(rows, source), source
+
+
+def held_out_rows(config: TrainConfig) -> Rows:
+    """Rows with right completions to validate fine-tuning on; none if none are named."""
+    source = config.finetune.eval_dataset or config.eval_dataset
+    return _taught(read_examples(config, source), source) if source is not None else []
+
+
+def _rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
+    if given.rows is not None:
+        return [dict(row) for row in given.rows], "train_dataset"
+    source = config.dataset or config.prompt_dataset
+    if source is not None:
+        return read_examples(config, source), source
+    if isinstance(config.task, Walks):
+        return config.task.rows(), "walks"
+    raise ConfigError("pretrain.dataset: got none, expected a file of texts to learn from")
+
+
+def _texts(rows: Rows, source: str) -> Sequence[str]:
+    found = []
+    for number, row in enumerate(rows, 1):
+        whole = "text" in row and "completion" not in row
+        parts = [row["text"]] if whole else [row.get("prompt"), row.get("completion") or ""]
+        text = [part for part in parts if isinstance(part, str)]
+        if len(text) < len(parts):
+            raise DataError(
+                f"{source} row {number}: no text; expected a column text, or prompt and completion as strings"
+            )
+        found.append("".join(text))
+    return found
+
+
+def _taught(rows: Rows, source: str) -> Rows:
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row.get("completion"), str) or not isinstance(row.get("prompt"), str):
+            raise DataError(
+                f"{source} row {number}: no right answer to learn; expected prompt and completion, or a task"
+            )
+    return rows

@@ -1,0 +1,151 @@
+"""The supervised stages of a run: pretraining on texts, fine-tuning on right answers, each with its progress bar."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from tokenq.config.supervised import FinetuneConfig, PretrainConfig
+from tokenq.errors import ConfigError, DataError
+from tokenq.nets import loading
+from tokenq.nets.architectures import Encoder, EncoderDecoder
+from tokenq.nets.likelihood import decision_loss
+from tokenq.nets.loading import Lora
+from tokenq.nets.pretext import Causal, Masked, SpanCorruption
+from tokenq.replay.buffer import Sample
+from tokenq.replay.codecs import Codec
+from tokenq.replay.collate import collate
+from tokenq.replay.offline import episodes_from_rows
+from tokenq.run.given import Rows
+from tokenq.supervised import EarlyStopping, Fit, Loss, fit, mean_loss
+from tokenq.tracking import Progress
+from tokenq.types import Batch, Episode, ReferenceRecord
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A loss over numbered examples, and how many there are."""
+
+    loss: Loss
+    count: int
+
+
+def pretext(config: PretrainConfig) -> Causal | Masked | SpanCorruption:
+    """What is predicted: as configured, or what suits the architecture."""
+    if config.objective is not None:
+        return config.objective
+    if isinstance(config.architecture, EncoderDecoder):
+        return SpanCorruption()
+    return Masked() if isinstance(config.architecture, Encoder) else Causal()
+
+
+def pretrain_model(
+    model: Any, tokenizer: Any, texts: Sequence[str], held_out: Sequence[str], config: PretrainConfig, seed: int
+) -> None:
+    """Pretrain a model in place on texts, and validate on others, if there are any."""
+    context = loading.context_length(model)
+    objective = pretext(config)
+
+    def examples(texts: Sequence[str]) -> Examples:
+        found = _pieces(texts, tokenizer, config.block_size, context)
+        return Examples(objective.loss(model, found, tokenizer), len(found))
+
+    settings = Fit(config.max_steps, config.per_device_train_batch_size, config.learning_rate, config.weight_decay)
+    valid = examples(held_out) if held_out else None
+    _drive("pretraining", model, examples(texts), valid, settings, seed, (config.eval_steps, config.patience))
+
+
+def _pieces(texts: Sequence[str], tokenizer: Any, block: int | None, context: int | None) -> list[list[int]]:
+    """Texts as tokens, each with its end; joined and cut into blocks, or cut where the context ends."""
+    tokens = [[*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for text in texts]
+    if block is not None:
+        if context is not None and block > context:
+            raise ConfigError(f"pretrain.block_size: got {block}, expected at most {context}, the model's context")
+        joined = list(chain.from_iterable(tokens))
+        pieces = [joined[start : start + block] for start in range(0, len(joined), block)]
+    else:
+        pieces = [text[:context] for text in tokens]
+    found = [piece for piece in pieces if len(piece) > 1]
+    if not found:
+        raise DataError(f"pretrain: got {len(tokens)} texts, all of them empty; expected at least one to read")
+    return found
+
+
+def finetune_model(
+    model: Any, codec: Codec, rows: Rows, held_out: Rows, config: FinetuneConfig, source: str, seed: int
+) -> Any:
+    """Fine-tune a model on rows with a prompt and the right completion; the model, adapters merged."""
+    adapted = loading.with_adapter(model, config.scope) if isinstance(config.scope, Lora) else model
+    network = loading.q_network(adapted)
+    if not isinstance(config.scope, Lora):
+        chosen = config.scope.lagged([name for name, _ in network.named_parameters()])
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(chosen(name) or (chosen("readout") and _is_readout(network, parameter)))
+    context = loading.context_length(model)
+
+    def examples(rows: Rows) -> Examples:
+        scored = [{"terminated": True, **row, "reward": 0.0} for row in rows]
+        episodes = [_without_record(episode) for episode in episodes_from_rows(scored, codec, source, context)]
+
+        def loss(chosen: Sequence[int], generator: Any) -> Any:
+            return decision_loss(network, _batch([episodes[i] for i in chosen], network.device))
+
+        return Examples(loss, len(episodes))
+
+    settings = Fit(config.max_steps, config.per_device_train_batch_size, config.learning_rate, config.weight_decay)
+    valid = examples(held_out) if held_out else None
+    _drive("fine-tuning", adapted, examples(rows), valid, settings, seed, (config.eval_steps, config.patience))
+    network.requires_grad_(True)
+    merged: Any = adapted
+    return merged.merge_and_unload() if isinstance(config.scope, Lora) else model
+
+
+def _is_readout(network: Any, parameter: Any) -> bool:
+    return parameter is getattr(getattr(network, "readout", None), "weight", None)
+
+
+def _without_record(episode: Episode) -> Episode:
+    """The episode with an empty record, which supervised learning never asks."""
+    n = len(episode.decisions)
+    nothing = np.empty((n + 1, 0))
+    return episode.with_record(ReferenceRecord(np.zeros(n), np.zeros(n + 1), nothing.astype(np.int64), nothing))
+
+
+def _batch(episodes: Sequence[Episode], device: Any) -> Batch:
+    n = len(episodes)
+    batch = collate(Sample(list(episodes), np.arange(n), np.ones(n, np.float32)), pad_token=0)
+    return Batch(**{name: tensor.to(device) for name, tensor in vars(batch).items()})
+
+
+def _drive(
+    name: str,
+    model: Any,
+    train: Examples,
+    valid: Examples | None,
+    settings: Fit,
+    seed: int,
+    watch: tuple[int, int | None],
+) -> None:
+    """Make all updates, or stop early, and keep the weights that validated best."""
+    every, patience = watch
+    stopping = EarlyStopping(model, patience)
+    losses: list[float] = []
+    with Progress(settings.updates) as progress:
+        progress.say(f"{name} on {train.count:,} texts")
+        for value in fit(model, train.loss, train.count, settings, seed):
+            losses.append(value)
+            update = len(losses)
+            progress.advance(update)
+            if valid is not None and (update % every == 0 or update == settings.updates):
+                found = mean_loss(valid.loss, valid.count, settings.batch_size)
+                progress.say(f"{name} {update}: training {np.mean(losses[-every:]):.3f}, validation {found:.3f} nats")
+                if stopping.observe(update, found):
+                    progress.say(f"{name} stops: no better validation loss since update {stopping.best_update}")
+                    break
+        stopping.restore()
+        if valid is not None:
+            progress.say(f"{name} keeps the weights of update {stopping.best_update}: {stopping.best:.3f} nats")
+        else:
+            progress.say(f"{name} done: {np.mean(losses[-10:]):.3f} nats per token")

@@ -1,0 +1,112 @@
+"""Supervised learning: losses against those of transformers, learning by heart, validation and early stopping."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertForMaskedLM,
+    PreTrainedModel,
+)
+
+from tokenq.nets.language import LanguageQ
+from tokenq.nets.likelihood import next_token_loss
+from tokenq.nets.pretext import Causal, Masked, SpanCorruption
+from tokenq.nets.tokenizers import Words
+from tokenq.supervised import EarlyStopping, Fit, fit, mean_loss
+
+Tiny = Callable[..., PreTrainedModel]
+
+
+def masked(vocabulary: int) -> PreTrainedModel:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    return BertForMaskedLM(BertConfig(vocab_size=vocabulary, hidden_dropout_prob=0.0, **sizes))
+
+
+def encoder_decoder(vocabulary: int) -> PreTrainedModel:
+    sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 32, "dropout": 0.0}
+    sizes |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    special = {"pad_token_id": 0, "eos_token_id": 3, "bos_token_id": 2, "decoder_start_token_id": 3}
+    return BartForConditionalGeneration(BartConfig(vocab_size=vocabulary, **sizes, **special))
+
+
+MODELS = {Masked: masked, SpanCorruption: encoder_decoder}
+TEXTS = [[1, 2, 3, 4], [5, 6], [7, 8, 9, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt", "gemma2", "cohere"])
+def test_loss_is_that_of_transformers_with_padding_ignored(family: str, tiny: Tiny) -> None:
+    network = LanguageQ(tiny(family))
+    loss = next_token_loss(network, [torch.tensor(text) for text in TEXTS])
+    total, count = 0.0, 0
+    for text in TEXTS:
+        tokens = torch.tensor([text])
+        alone = network.model(input_ids=tokens, attention_mask=torch.ones_like(tokens), labels=tokens).loss
+        total, count = total + float(alone.detach()) * (len(text) - 1), count + len(text) - 1
+    assert float(loss.detach()) == pytest.approx(total / count, abs=1e-5)
+
+
+def test_repeated_texts_are_learned_by_heart_and_the_seed_decides(tiny: Tiny) -> None:
+    runs = []
+    for seed in (0, 0, 1):
+        model = tiny()
+        loss = Causal().loss(model, [[1, 2, 3, 4], [5, 6, 7]], Words().train(["a"], "bare", False))
+        runs.append(list(fit(model, loss, 2, Fit(60, 4, 0.02), seed)))
+    assert runs[0] == runs[1] != runs[2] and len(runs[0]) == 60
+    assert runs[0][0] > 2.0 and runs[0][-1] < 0.1
+
+
+def test_only_what_requires_a_gradient_changes_and_dropout_acts_in_updates_alone(tiny: Tiny) -> None:
+    model = tiny()
+    model.requires_grad_(False)
+    model.transformer.ln_f.weight.requires_grad_(True)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    modes = []
+
+    def loss(chosen: list[int], generator: torch.Generator) -> torch.Tensor:
+        modes.append(model.training)
+        return next_token_loss(LanguageQ(model).train(), [torch.tensor(TEXTS[i]) for i in chosen])
+
+    list(fit(model, loss, 3, Fit(3, 2, 0.01), 0))
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"transformer.ln_f.weight"}
+    assert modes == [True] * 3 and not model.training
+
+
+def test_the_mean_loss_weighs_every_example_alike() -> None:
+    values = torch.tensor([1.0, 2.0, 3.0, 4.0, 10.0])
+    assert mean_loss(lambda chosen, _: values[list(chosen)].mean(), 5, batch_size=2) == pytest.approx(4.0)
+
+
+def test_early_stopping_keeps_the_best_weights() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    stopping = EarlyStopping(model, patience=2)
+    stops = []
+    for update, loss in enumerate([3.0, 1.0, 2.0, 1.0], start=1):
+        with torch.no_grad():
+            model.weight.fill_(update)
+        stops.append(stopping.observe(update, loss))
+    assert stops == [False, False, False, True]
+    assert (stopping.best, stopping.best_update) == (1.0, 2)
+    stopping.restore()
+    assert float(model.weight.detach()) == 2.0
+    assert not any(EarlyStopping(model, None).observe(i, 1.0) for i in range(9))
+
+
+@pytest.mark.parametrize("objective", [Masked(0.3), SpanCorruption(0.3)])
+def test_pretexts_are_learned_and_repeat_themselves_for_a_seed(objective: Masked | SpanCorruption) -> None:
+    texts = ["one two three four five six", "six five four three two one"]
+    tokenizer = Words().train(texts, "ended", sentinels=True)
+    tokens = [tokenizer(text)["input_ids"] for text in texts]
+    torch.manual_seed(0)
+    model = MODELS[type(objective)](len(tokenizer)).eval()
+    loss = objective.loss(model, tokens, tokenizer)
+    first = mean_loss(loss, 2, 2)
+    assert mean_loss(loss, 2, 2) == first
+    losses = list(fit(model, loss, 2, Fit(80, 4, 0.01), seed=0))
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+    assert mean_loss(loss, 2, 2) < first
