@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 import tokenq.nets.recurrent  # noqa: F401  registers the recurrent models with the Auto classes
@@ -140,11 +141,20 @@ def with_adapter(model: PreTrainedModel, lora: Lora) -> nn.Module:
                 r=lora.r,
                 lora_alpha=lora.alpha,
                 target_modules=list(lora.target_modules) if lora.target_modules else None,
-                task_type="CAUSAL_LM",
+                task_type=_peft_task(model),
+                fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
             ),
         )
     except ValueError as error:
         raise ConfigError(f"lora_target_modules: {error}") from error
+
+
+def _peft_task(model: PreTrainedModel) -> str:
+    """What peft calls this kind of model; of a classifier or reader it trains the fresh head as well."""
+    name = type(model).__name__
+    if is_encoder(model):
+        return "SEQ_CLS" if "ForSequenceClassification" in name else "QUESTION_ANS"
+    return "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
 
 
 def with_peft_config(model: PreTrainedModel, peft_config: Any) -> nn.Module:

@@ -12,16 +12,18 @@ from tokenq.run.given import Given, Rows
 
 def pretraining_texts(config: TrainConfig, given: Given) -> Sequence[str]:
     """Whole texts: of `pretrain.dataset`, or what stands in the rows that the run learns from."""
-    if config.pretrain.dataset is not None:
-        return _texts(read_rows(config.pretrain.dataset), config.pretrain.dataset)
-    rows, source = _rows(config, given)
-    return _texts(rows, source)
+    return ["".join(parts) for parts in _parts(*_read(config, given))]
+
+
+def tokenizer_texts(config: TrainConfig, given: Given) -> Sequence[str]:
+    """The same with prompts and completions apart: an encoder and a decoder read them apart as well."""
+    return [part for parts in _parts(*_read(config, given)) for part in parts]
 
 
 def held_out_texts(config: TrainConfig) -> Sequence[str]:
     """Texts to validate pretraining on; none if none are named."""
     source = config.pretrain.eval_dataset
-    return _texts(read_rows(source), source) if source is not None else []
+    return ["".join(parts) for parts in _parts(read_rows(source), source)] if source is not None else []
 
 
 def teaching_rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
@@ -41,6 +43,11 @@ def held_out_rows(config: TrainConfig) -> Rows:
     return _taught(read_examples(config, source), source) if source is not None else []
 
 
+def _read(config: TrainConfig, given: Given) -> tuple[Rows, str]:
+    source = config.pretrain.dataset
+    return (read_rows(source), source) if source is not None else _rows(config, given)
+
+
 def _rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
     if given.rows is not None:
         return [dict(row) for row in given.rows], "train_dataset"
@@ -52,17 +59,18 @@ def _rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
     raise ConfigError("pretrain.dataset: got none, expected a file of texts to learn from")
 
 
-def _texts(rows: Rows, source: str) -> Sequence[str]:
+def _parts(rows: Rows, source: str) -> list[list[str]]:
+    """The text of each row, or its prompt and its completion."""
     found = []
     for number, row in enumerate(rows, 1):
         whole = "text" in row and "completion" not in row
         parts = [row["text"]] if whole else [row.get("prompt"), row.get("completion") or ""]
-        text = [part for part in parts if isinstance(part, str)]
-        if len(text) < len(parts):
+        texts = [part for part in parts if isinstance(part, str)]
+        if len(texts) < len(parts):
             raise DataError(
                 f"{source} row {number}: no text; expected a column text, or prompt and completion as strings"
             )
-        found.append("".join(text))
+        found.append(texts)
     return found
 
 

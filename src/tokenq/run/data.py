@@ -8,6 +8,7 @@ from typing import Any
 
 from tokenq.acting.reward_loading import load_reward
 from tokenq.acting.rewards import RewardFunction, Rewards
+from tokenq.config.fields import tag
 from tokenq.config.train import TrainConfig
 from tokenq.envs.walks import Walks
 from tokenq.errors import ConfigError, DataError
@@ -163,7 +164,7 @@ def _prompted(row: Mapping[str, Any], words: int | None) -> Mapping[str, Any] | 
 
 def _name(config: TrainConfig) -> str:
     if config.task is not None:
-        return type(config.task).__name__.lower()
+        return tag(type(config.task))
     return Path(config.dataset or config.prompt_dataset or "texts").stem
 
 

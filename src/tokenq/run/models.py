@@ -14,7 +14,7 @@ from tokenq.nets.encoder import EncoderQ, QNetwork, is_encoder
 from tokenq.nets.language import plain
 from tokenq.nets.reference import Reference
 from tokenq.replay.codecs import Codec, Joint, Labelled, Paired, Spanned
-from tokenq.run.corpus import held_out_rows, held_out_texts, pretraining_texts, teaching_rows
+from tokenq.run.corpus import held_out_rows, held_out_texts, pretraining_texts, teaching_rows, tokenizer_texts
 from tokenq.run.folder import whole_folder
 from tokenq.run.given import Given
 from tokenq.run.supervise import finetune_model, pretext, pretrain_model
@@ -37,7 +37,7 @@ def load_tokenizer(config: TrainConfig, given: Given, folder: Path) -> Any:
         return loading.load_tokenizer(given.model.config._name_or_path, config.chat_template)
     if config.pretrain.tokenizer is not None:
         frame, sentinels = config.pretrain.architecture.frame, pretext(config.pretrain).sentinels
-        tokenizer = config.pretrain.tokenizer.train(pretraining_texts(config, given), frame, sentinels)
+        tokenizer = config.pretrain.tokenizer.train(tokenizer_texts(config, given), frame, sentinels)
         return loading.with_chat_template(tokenizer, config.chat_template)
     if not isinstance(config.task, Walks):
         raise ConfigError("model: got none, expected a folder or hub id of a model, or pretrain.tokenizer to make one")
