@@ -1,0 +1,165 @@
+"""Perplexity of neural language models of equal size and equal time, beside the n-gram models.
+
+    python benchmarks/perplexity.py FOLDER --seconds 600 --seeds 5 [--corpus NAME] [--model NAME]
+
+Texts and the way of counting are those of `ngram_perplexity.py`: every token of the test text is predicted once, from
+all that came before it (recurrent models) or from at least half a context (Transformer). The last twentieth of the
+training text validates; the weights that validate best are the ones that are tested. One thread a run. What is in the
+result file already is not run again.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ngram_perplexity import characters, words
+from rich.progress import Progress
+from transformers import PreTrainedModel
+
+from tokenq.nets.architectures import Recurrent, Transformer
+from tokenq.nets.language import LanguageQ
+from tokenq.nets.likelihood import next_token_loss
+from tokenq.run.report import versions
+from tokenq.supervised import EarlyStopping
+
+RESULT = Path(__file__).parent / "results" / "perplexity.json"
+BLOCK, BATCH = 128, 32
+EVERY = 100
+
+
+class Sized:
+    """What `Architecture.build` needs of a tokenizer: ids are numbers here from the start."""
+
+    eos_token_id = bos_token_id = pad_token_id = 0
+
+    def __init__(self, vocabulary: int) -> None:
+        self.vocabulary = vocabulary
+
+    def __len__(self) -> int:
+        return self.vocabulary
+
+
+CORPORA = {"tinyshakespeare": characters, "wikitext2": words}
+# Sizes with nearly the same number of parameters on each corpus; the rates were tried on seed 0.
+MODELS: dict[str, dict[str, tuple[Any, float]]] = {
+    "tinyshakespeare": {
+        "lstm": (Recurrent("lstm", layers=2, width=256, dropout=0.1), 4e-3),
+        "gru": (Recurrent("gru", layers=2, width=296, dropout=0.1), 4e-3),
+        "transformer": (Transformer(layers=4, width=148, heads=4, context=BLOCK, dropout=0.05), 3e-3),
+    },
+    "wikitext2": {
+        "lstm": (Recurrent("lstm", layers=1, width=200, dropout=0.5), 4e-3),
+        "gru": (Recurrent("gru", layers=1, width=204, dropout=0.5), 4e-3),
+        "transformer": (Transformer(layers=2, width=192, heads=4, context=BLOCK, dropout=0.4), 2e-3),
+    },
+}
+
+
+def blocks(stream: np.ndarray, rng: np.random.Generator) -> list[torch.Tensor]:
+    starts = rng.integers(0, len(stream) - BLOCK, BATCH)
+    return [torch.from_numpy(stream[start : start + BLOCK]) for start in starts]
+
+
+@torch.no_grad()
+def nats(network: LanguageQ, stream: np.ndarray) -> float:
+    """Mean negative log-likelihood of every token but the first."""
+    model: Any = network.model
+    tokens = torch.from_numpy(stream)[None]
+    if network.causal.config.model_type != "gpt2":
+        total, state = 0.0, None
+        for start in range(0, tokens.shape[1] - 1, 4096):
+            part = tokens[:, start : start + 4097]
+            answer = model(input_ids=part[:, :-1], state=state, use_cache=True)
+            state = answer.state
+            total += float(torch.nn.functional.cross_entropy(answer.logits[0].float(), part[0, 1:], reduction="sum"))
+        return total / (tokens.shape[1] - 1)
+    half, total, count = BLOCK // 2, 0.0, 0
+    for start in range(0, tokens.shape[1] - 1, half):
+        part = tokens[:, max(0, start - half) : start + half + 1]
+        fresh = min(half, tokens.shape[1] - 1 - start)
+        logits = model(input_ids=part[:, :-1]).logits[0, -fresh:].float()
+        total += float(torch.nn.functional.cross_entropy(logits, part[0, -fresh:], reduction="sum"))
+        count += fresh
+    return total / count
+
+
+def train(
+    network: LanguageQ, stream: np.ndarray, rate: float, seconds: float, seed: int
+) -> Iterator[tuple[int, float]]:
+    """Updates until the time is over; the learning rate falls along a cosine of the time that has passed."""
+    rng = np.random.default_rng(seed)
+    optimiser = torch.optim.AdamW(network.model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01)
+    began, update = time.process_time(), 0
+    while (passed := (time.process_time() - began) / seconds) < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * passed)) * min(1, (update + 1) / 50)
+        network.model.train()
+        loss = next_token_loss(network, blocks(stream, rng))
+        loss.backward()
+        network.model.eval()
+        torch.nn.utils.clip_grad_norm_(network.model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        update += 1
+        yield update, float(loss.detach())
+
+
+def run(corpus: Callable[[Path], Any], folder: Path, architecture: Any, rate: float, seconds: float, seed: int) -> Any:
+    train_texts, test_texts, vocabulary = corpus(folder)
+    end = vocabulary - 1
+    stream = np.array([token for text in train_texts for token in [*text, end]])
+    test = np.array([end, *(token for text in test_texts for token in [*text, end])])
+    cut = len(stream) * 19 // 20
+    torch.manual_seed(seed)
+    model: PreTrainedModel = architecture.build(Sized(vocabulary)).eval()
+    network = LanguageQ(model)
+    best = EarlyStopping(model, None)
+    update = 0
+    for update, _ in train(network, stream[:cut], rate, seconds, seed):
+        if update % EVERY == 0:
+            best.observe(update, nats(network, stream[cut:]))
+    best.observe(update, nats(network, stream[cut:]))
+    best.restore()
+    return {
+        "perplexity": math.exp(nats(network, test)),
+        "validation": math.exp(best.best),
+        "updates": update,
+        "best_update": best.best_update,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--corpus", choices=CORPORA, action="append")
+    parser.add_argument("--model", choices=MODELS["wikitext2"], action="append")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with Progress() as progress:
+        for corpus in arguments.corpus or CORPORA:
+            for name in arguments.model or MODELS[corpus]:
+                task = progress.add_task(f"{corpus} {name}", total=arguments.seeds)
+                for seed in range(arguments.seeds):
+                    key = f"{corpus} {name} {arguments.seconds:.0f}s seed {seed}"
+                    found = json.loads(RESULT.read_text()) if RESULT.is_file() else {"runs": {}}
+                    if key not in found["runs"]:
+                        result = run(CORPORA[corpus], arguments.folder, *MODELS[corpus][name], arguments.seconds, seed)
+                        found = json.loads(RESULT.read_text()) if RESULT.is_file() else {"runs": {}}
+                        found["runs"][key] = result
+                        found["versions"] = versions()
+                        RESULT.write_text(json.dumps(found, indent=1) + "\n")
+                        print(key, result)
+                    progress.advance(task)
+
+
+if __name__ == "__main__":
+    main()
