@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tokenq.acting.fluency import Fluency
 from tokenq.cli import main
 
 Start = Callable[..., Path]
@@ -200,3 +201,12 @@ def test_a_metric_that_does_not_fit_the_task(
     )
     assert main(["evaluate", str(run), "--metrics", "blue"]) == 2
     assert "did you mean 'bleu'?" in capsys.readouterr().err
+
+
+def test_a_counted_model_is_a_reward(start: Start, jsonl: Jsonl, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = jsonl([{"text": row["text"]} for row in ROWS])
+    counted = {"architecture": {"type": "ngram", "order": 2}, "tokenizer": {"type": "words"}}
+    made = start({"pretrain": {"dataset": texts, "eval_dataset": texts} | counted}, verb="pretrain") / "model"
+    assert 1 < float(capsys.readouterr().out.split("perplexity ")[1].split()[0]) < 6
+    fluent, not_fluent = Fluency(str(made))(["a", "a"], [" good film", " film good"])
+    assert fluent > not_fluent

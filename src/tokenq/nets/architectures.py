@@ -5,7 +5,7 @@ Weights are drawn from torch's global generator. Each architecture says how its 
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from transformers import (
@@ -23,6 +23,7 @@ from transformers import (
 
 from tokenq.errors import ConfigError
 from tokenq.nets.recurrent import RecurrentConfig, RecurrentForCausalLM
+from tokenq.nets.smoothing import Additive, KneserNey, ModifiedKneserNey
 from tokenq.nets.tokenizers import Frame
 
 
@@ -190,6 +191,30 @@ class Encoder:
                 type_vocab_size=1,
                 pad_token_id=tokenizer.pad_token_id,
             )
+        )
+
+
+@dataclass(frozen=True)
+class NGramModel:
+    """A counted language model: no gradient, no network; `tokenq pretrain` alone makes it."""
+
+    order: int = 5
+    """Length of the longest n-gram in tokens, >= 1."""
+    smoothing: Additive | KneserNey | ModifiedKneserNey = field(default_factory=KneserNey)
+    """How probability goes to what was not seen."""
+
+    tag: ClassVar[str] = "ngram"
+    frame: ClassVar[Frame] = "bare"
+    """Texts stand alone."""
+
+    def __post_init__(self) -> None:
+        if self.order < 1:
+            raise ConfigError(f"order: got {self.order}, expected an integer >= 1")
+
+    def build(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """Not this one."""
+        raise ConfigError(
+            "architecture: got ngram, which has no gradient to train with; it is for tokenq pretrain alone"
         )
 
 
