@@ -36,6 +36,8 @@ class Benchmark:
     config: str
     changes: tuple[str, ...] = ()
     seeds: tuple[int, ...] = field(default=tuple(SEEDS))
+    test: str | None = None
+    """Rows that nothing was trained or chosen on; measured by the metrics of the task."""
 
     def command(self, folder: Path, seed: int) -> list[str]:
         resume = ["--resume", "true"] if (folder / "config.yaml").is_file() else []
@@ -47,6 +49,7 @@ def graph(seed: int) -> tuple[str, ...]:
     return ("--task.graph_seed", str(seed), "--eval_steps", "null")
 
 
+DATA = "../shared/data"
 BENCHMARKS = {
     "walks_offline": Benchmark("examples/walks.yaml"),
     "walks_online": Benchmark("examples/walks_online.yaml"),
@@ -62,18 +65,27 @@ BENCHMARKS = {
     "walks_head": Benchmark("examples/walks.yaml", ("--objective.values", "head")),
     "stories_logits": Benchmark("examples/stories.yaml", ("--objective.values", "{type: logits, beta: 0.05}")),
     "double_dqn_any_token": Benchmark("examples/double_dqn.yaml", ("--objective.over.probability", "0")),
+    "sst2": Benchmark("examples/sst2.yaml", test=f"{DATA}/sst2/test.jsonl"),
+    "sst2_bandit": Benchmark("examples/sst2_bandit.yaml", test=f"{DATA}/sst2/test.jsonl"),
+    "ag_news": Benchmark("examples/ag_news.yaml", test=f"{DATA}/ag_news/test.jsonl"),
+    "ag_news_bandit": Benchmark("examples/ag_news_bandit.yaml", test=f"{DATA}/ag_news/test.jsonl"),
+    "multi30k": Benchmark("examples/multi30k.yaml", test=f"{DATA}/multi30k/test_2016_flickr.{{en,de}}"),
 }
 
 
 def run(name: str, benchmark: Benchmark, seed: int) -> None:
     folder = RUNS / name / f"seed-{seed}"
-    if (folder / "summary.json").is_file():
-        return
     folder.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    program = [sys.executable, "-m", "tokenq"]
     with (folder.parent / f"seed-{seed}.log").open("a") as log:
-        command = [sys.executable, "-m", "tokenq", *benchmark.command(folder, seed)]
-        subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log, check=True)
+        if not (folder / "summary.json").is_file():
+            command = [*program, *benchmark.command(folder, seed)]
+            subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log, check=True)
+        if benchmark.test is not None and not (folder / "test.json").is_file():
+            command = [*program, "evaluate", str(folder), "--dataset", benchmark.test]
+            done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, check=True)
+            (folder / "test.json").write_bytes(done.stdout)
 
 
 def collect(name: str, benchmark: Benchmark) -> dict[str, object]:
@@ -83,6 +95,7 @@ def collect(name: str, benchmark: Benchmark) -> dict[str, object]:
         key for key, value in summaries[0]["after"].items() if key in summaries[0]["before"] and value is not None
     ]
     return {
+        **tested(name, benchmark),
         "name": name,
         "command": "tokenq " + " ".join(benchmark.command(relative, 0)).replace("--seed 0", "--seed N"),
         "seeds": list(benchmark.seeds),
@@ -94,6 +107,19 @@ def collect(name: str, benchmark: Benchmark) -> dict[str, object]:
         "after": {key: statistics([s["after"][key] for s in summaries]) for key in metrics},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread a run",
         "versions": versions(),
+    }
+
+
+def tested(name: str, benchmark: Benchmark) -> dict[str, object]:
+    """The metrics on the test rows, before and after, over seeds."""
+    if benchmark.test is None:
+        return {}
+    found = [json.loads((RUNS / name / f"seed-{s}" / "test.json").read_text()) for s in benchmark.seeds]
+    metrics = [key for key in found[0]["after"] if f"{key}_low" in found[0]["after"]]
+    return {
+        "test": benchmark.test,
+        "test_before": {key: statistics([f["before"][key] for f in found]) for key in metrics},
+        "test_after": {key: statistics([f["after"][key] for f in found]) for key in metrics},
     }
 
 
