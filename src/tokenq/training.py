@@ -64,9 +64,7 @@ def online(
 
 def _update(learner: Learner, replay: Replay, batch_size: int, rng: np.random.Generator) -> tuple[Report, Batch]:
     sample = replay.sample(batch_size, rng, learner.update_count)
-    batch = collate(sample, pad_token=0)
-    device = learner.accelerator.device
-    batch = Batch(**{name: tensor.to(device) for name, tensor in vars(batch).items()})
+    batch = collate(sample, pad_token=0).to(learner.accelerator.device)
     report = learner.update(batch)
     replay.set_priorities(report.index.cpu().numpy(), report.priority.cpu().numpy())
     return report, batch

@@ -57,8 +57,7 @@ def _fresh(session: Session, evaluation: Evaluation | None) -> Batch | None:
         return None
     n = len(episodes)
     batch = collate(Sample(episodes, np.arange(n), np.ones(n, np.float32)), pad_token=0)
-    device = session.learner.accelerator.device
-    return Batch(**{name: tensor.to(device) for name, tensor in vars(batch).items()})
+    return batch.to(session.learner.accelerator.device)
 
 
 def _print(session: Session, evaluation: Evaluation | None) -> None:

@@ -115,8 +115,7 @@ def _without_record(episode: Episode) -> Episode:
 
 def _batch(episodes: Sequence[Episode], device: Any) -> Batch:
     n = len(episodes)
-    batch = collate(Sample(list(episodes), np.arange(n), np.ones(n, np.float32)), pad_token=0)
-    return Batch(**{name: tensor.to(device) for name, tensor in vars(batch).items()})
+    return collate(Sample(list(episodes), np.arange(n), np.ones(n, np.float32)), pad_token=0).to(device)
 
 
 def _drive(
