@@ -115,6 +115,11 @@ class Batch:
     source: Int[Tensor, "B E"]
     source_attention: Int[Tensor, "B E"]
 
+    @property
+    def valid(self) -> Bool[Tensor, "B S"]:
+        """Which states are real: the first, and each one that follows a real decision."""
+        return torch.cat([self.decided.new_ones(len(self.decided), 1), self.decided], dim=1)
+
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
         return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})

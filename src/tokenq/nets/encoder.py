@@ -52,8 +52,8 @@ class EncoderQ(nn.Module):
 
     def forward(self, batch: Batch) -> Dense:
         """Answers to every question about the batch's decision states, from one pass over the sources."""
-        valid = torch.cat([batch.decided.new_ones(len(batch.decided), 1), batch.decided], dim=1)
-        return self.at_states(batch.tokens, batch.attention, batch.states, valid, batch.source, batch.source_attention)
+        read = (batch.source, batch.source_attention)
+        return self.at_states(batch.tokens, batch.attention, batch.states, batch.valid, *read)
 
     def at_states(
         self,

@@ -73,8 +73,8 @@ class LanguageQ(nn.Module):
 
     def forward(self, batch: Batch) -> Dense | Factored:
         """Answers to every question about the batch's decision states, from one pass over the texts."""
-        valid = torch.cat([batch.decided.new_ones(len(batch.decided), 1), batch.decided], dim=1)
-        return self.at_states(batch.tokens, batch.attention, batch.states, valid, batch.source, batch.source_attention)
+        read = (batch.source, batch.source_attention)
+        return self.at_states(batch.tokens, batch.attention, batch.states, batch.valid, *read)
 
     def at_states(
         self,

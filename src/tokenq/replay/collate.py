@@ -42,6 +42,12 @@ def collate(sample: Sample, pad_token: int) -> Batch:
     )
 
 
+def collate_all(episodes: Sequence[Episode]) -> Batch:
+    """The episodes as one batch, in order, each with weight 1; padded with token 0."""
+    n = len(episodes)
+    return collate(Sample(list(episodes), np.arange(n), np.ones(n, np.float32)), pad_token=0)
+
+
 def _records(episodes: Sequence[Episode]) -> list[ReferenceRecord]:
     records = [episode.record for episode in episodes if episode.record is not None]
     if len(records) < len(episodes):

@@ -7,8 +7,7 @@ import numpy as np
 from tokenq.evaluation.policy import Evaluation
 from tokenq.learning.diagnostics import calibration
 from tokenq.nets.loading import save_model
-from tokenq.replay.buffer import Sample
-from tokenq.replay.collate import collate
+from tokenq.replay.collate import collate_all
 from tokenq.run.figures import draw_calibration, draw_curves
 from tokenq.run.folder import whole_folder
 from tokenq.run.report import Origin, Summary, model_card, versions, write_completions, write_summary
@@ -55,9 +54,7 @@ def _fresh(session: Session, evaluation: Evaluation | None) -> Batch | None:
     episodes = [e for e in episodes if not np.isnan(e.rewards).all()][-CALIBRATED:]
     if not episodes:
         return None
-    n = len(episodes)
-    batch = collate(Sample(episodes, np.arange(n), np.ones(n, np.float32)), pad_token=0)
-    return batch.to(session.learner.accelerator.device)
+    return collate_all(episodes).to(session.learner.accelerator.device)
 
 
 def _print(session: Session, evaluation: Evaluation | None) -> None:

@@ -14,14 +14,13 @@ from tokenq.nets.architectures import Encoder, EncoderDecoder
 from tokenq.nets.likelihood import decision_loss
 from tokenq.nets.loading import Lora
 from tokenq.nets.pretext import Causal, Masked, SpanCorruption
-from tokenq.replay.buffer import Sample
 from tokenq.replay.codecs import Codec
-from tokenq.replay.collate import collate
+from tokenq.replay.collate import collate_all
 from tokenq.replay.offline import episodes_from_rows
 from tokenq.run.given import Rows
 from tokenq.supervised import EarlyStopping, Fit, Loss, fit, mean_loss
 from tokenq.tracking import Progress
-from tokenq.types import Batch, Episode, ReferenceRecord
+from tokenq.types import Episode, ReferenceRecord
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def finetune_model(
         episodes = [_without_record(episode) for episode in episodes_from_rows(scored, codec, source, context)]
 
         def loss(chosen: Sequence[int], generator: Any) -> Any:
-            return decision_loss(network, _batch([episodes[i] for i in chosen], network.device))
+            return decision_loss(network, collate_all([episodes[i] for i in chosen]).to(network.device))
 
         return Examples(loss, len(episodes))
 
@@ -111,11 +110,6 @@ def _without_record(episode: Episode) -> Episode:
     n = len(episode.decisions)
     nothing = np.empty((n + 1, 0))
     return episode.with_record(ReferenceRecord(np.zeros(n), np.zeros(n + 1), nothing.astype(np.int64), nothing))
-
-
-def _batch(episodes: Sequence[Episode], device: Any) -> Batch:
-    n = len(episodes)
-    return collate(Sample(list(episodes), np.arange(n), np.ones(n, np.float32)), pad_token=0).to(device)
 
 
 def _drive(
