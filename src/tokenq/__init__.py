@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tokenq.learning.objectives import DQN as DQN
     from tokenq.learning.objectives import DoubleDQN as DoubleDQN
     from tokenq.learning.objectives import Soft as Soft
+    from tokenq.learning.scaling import PerPrompt as PerPrompt
     from tokenq.learning.scaling import RawRewards as RawRewards
     from tokenq.learning.scaling import Standardise as Standardise
     from tokenq.learning.scaling import WorstIsZero as WorstIsZero
@@ -75,6 +76,7 @@ _HOMES = {
     "QTrainer": "trainer",
     "RandomPartial": "learning.sync",
     "Raw": "learning.values",
+    "PerPrompt": "learning.scaling",
     "RawRewards": "learning.scaling",
     "Recent": "replay.samplers",
     "Replay": "replay.buffer",

@@ -103,6 +103,17 @@ def test_truncated_episodes_bootstrap_only_if_asked(writer: Writer) -> None:
     assert [episode.terminated for episode in episodes] == act.completions.ended
 
 
+def test_relative_returns_are_compared_within_a_prompt(writer: Writer) -> None:
+    """With two completions a prompt, each is compared with the other: what people read stays as it was scored."""
+    torch.manual_seed(3)
+    act = rollout(writer, relative=True)
+    learned = [episode.total_reward for episode in act(0)]
+    assert act.completions is not None
+    scored = act.completions.scores.total
+    assert learned == (scored - scored[[1, 0, 3, 2, 5, 4]]).tolist() and any(learned)
+    assert act.metrics["reward"] == pytest.approx(scored.mean())
+
+
 def test_columns_and_state_reach_the_reward_function(writer: Writer) -> None:
     seen: list[Any] = []
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenq.learning.scaling import RawRewards, ReturnStatistics, Standardise, WorstIsZero
+from tokenq.learning.scaling import PerPrompt, RawRewards, ReturnStatistics, Standardise, WorstIsZero
 
 
 def observed(*returns: float) -> ReturnStatistics:
@@ -31,6 +31,7 @@ def test_offset_and_scale_by_hand() -> None:
     assert RawRewards().affine(statistics) == (0.0, 1.0)
     assert WorstIsZero().affine(statistics) == (-1.0, 1.0)
     assert Standardise().affine(statistics) == pytest.approx((-3 / deviation, 1 / deviation))
+    assert PerPrompt().affine(statistics) == pytest.approx((0, 1 / deviation))
 
 
 def test_nothing_seen_or_nothing_different_is_no_division_by_zero() -> None:

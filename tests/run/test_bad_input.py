@@ -77,6 +77,8 @@ def _content(folder: Path) -> dict[str, bytes | None] | None:
         ("--seed 9999999999999999999999", "seed: got 9999999999999999999999, expected an integer in 0.."),
         ("--task.walks 0", "task.walks: got 0, expected an integer >= 1"),
         ("--task.graph_seed -1", "task.graph_seed: got -1, expected an integer in 0.."),
+        ("--reward_scale per_prompt", "expected at least 2: a completion is compared with the others of its prompt"),
+        ("--reward_scale per_prompt --num_generations 2", "per_prompt with 1 updates from scored data"),
         ("--offline_steps 9", "offline_steps: got 9, expected at most max_steps (2)"),
         ("--max_completion_length 16", "max_completion_length: got 16, expected less than 16, the model's context"),
         ("--pretrain.architecture.vocabulary 3", "vocabulary: got 3, expected at least 23"),

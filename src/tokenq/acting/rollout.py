@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tokenq.acting.baseline import leave_one_out
 from tokenq.acting.rewards import TABLE_COLUMNS, Rewards, Scores, TrainerState
 from tokenq.errors import DataError, Diverged
 from tokenq.nets.encoder import QNetwork
@@ -73,8 +74,8 @@ class Completions:
     scores: Scores
     ended: list[bool]
 
-    def episodes(self, bootstrap_truncated: bool) -> list[Episode]:
-        """Episodes whose reward sits on the last decision; one that nobody rated has no rated decision at all.
+    def episodes(self, returns: Float[np.ndarray, "M"], bootstrap_truncated: bool) -> list[Episode]:
+        """Episodes whose return sits on the last decision; one that nobody rated (NaN) has no rated decision at all.
 
         A completion cut at its longest length was scored as it stands, so it ends there, unless `bootstrap_truncated`
         asks for the value of what might have followed.
@@ -89,7 +90,7 @@ class Completions:
                 source=np.array(prompt.source, dtype=np.int64),
             )
             for prompt, tokens, text, total, ended in zip(
-                self.prompts, self.tokens, self.texts, self.scores.total, self.ended, strict=True
+                self.prompts, self.tokens, self.texts, returns, self.ended, strict=True
             )
         ]
 
@@ -217,7 +218,10 @@ class Rollout:
             )
         self.reward_calls += len(rows)
         self.completions = done
-        episodes = self.reference.record(done.episodes(settings.bootstrap_truncated))
+        returns = done.scores.total
+        if settings.relative:
+            returns = leave_one_out(returns, settings.num_generations)
+        episodes = self.reference.record(done.episodes(returns, settings.bootstrap_truncated))
         self.metrics = done.metrics() | {
             "kl": float(np.mean(kl_to_reference(self.writer.network, episodes))),
             "reward_calls": self.reward_calls,
@@ -240,13 +244,17 @@ class Rollout:
 
 @dataclass(frozen=True)
 class RolloutSettings:
-    """How many completions a rollout writes, how long they may be, and what being cut off means."""
+    """How many completions a rollout writes, how long they may be, and what being cut off means.
+
+    `relative` returns are counted from the mean of the prompt's other completions.
+    """
 
     completions: int
     num_generations: int
     max_completion_length: int
     max_steps: int
     bootstrap_truncated: bool
+    relative: bool = False
 
 
 def kl_to_reference(network: QNetwork, episodes: Sequence[Episode]) -> list[float]:

@@ -15,7 +15,7 @@ from tokenq.envs.translation import Translation
 from tokenq.envs.walks import Walks
 from tokenq.errors import ConfigError
 from tokenq.learning.objectives import DQN, DoubleDQN, Soft
-from tokenq.learning.scaling import RawRewards, Standardise, WorstIsZero
+from tokenq.learning.scaling import PerPrompt, RawRewards, Standardise, WorstIsZero
 from tokenq.learning.target import TargetConfig
 from tokenq.replay.samplers import Prioritised, Recent, Uniform
 
@@ -96,7 +96,7 @@ class TrainConfig:
     """The lagging copy that targets are computed from."""
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     """The store of episodes."""
-    reward_scale: RawRewards | WorstIsZero | Standardise | None = None
+    reward_scale: RawRewards | WorstIsZero | Standardise | PerPrompt | None = None
     """How returns are shifted and scaled; null: standardise where all text is fresh, else worst_is_zero."""
     learning_rate: float = 3e-4
     """Step size of AdamW, > 0."""
@@ -162,3 +162,6 @@ class TrainConfig:
         if self.generation_batch_size % self.num_generations:
             multiple = f"expected a multiple of num_generations ({self.num_generations})"
             raise ConfigError(f"generation_batch_size: got {self.generation_batch_size}, {multiple}")
+        if isinstance(self.reward_scale, PerPrompt) and self.num_generations < 2:
+            few = f"got per_prompt with num_generations {self.num_generations}, expected at least 2"
+            raise ConfigError(f"reward_scale: {few}: a completion is compared with the others of its prompt")

@@ -49,7 +49,7 @@ class Evaluator:
             torch.manual_seed(self.seed)
             sampled = self._complete(rows, self.exploration)
             greedy = self._complete(rows[: len(self.prompts)], Greedy())
-        episodes = self.reference.record([e for part in sampled for e in part.episodes(False)])
+        episodes = self.reference.record([e for part in sampled for e in part.episodes(part.scores.total, False)])
         kl = np.array(kl_to_reference(self.writer.network, episodes))
         return Evaluation(
             metrics={

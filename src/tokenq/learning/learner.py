@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tokenq.errors import ConfigError, Diverged
 from tokenq.learning.objectives import Loss
 from tokenq.learning.objectives import Target as TargetValues
-from tokenq.learning.scaling import RawRewards, ReturnStatistics, Standardise, WorstIsZero
+from tokenq.learning.scaling import PerPrompt, RawRewards, ReturnStatistics, Standardise, WorstIsZero
 from tokenq.learning.target import Target
 from tokenq.learning.values import ActionValues, Head, Logits, Raw
 from tokenq.ops import schedules
@@ -79,7 +79,7 @@ class Learner:
         network: nn.Module,
         objective: Objective,
         target: Target,
-        scale: RawRewards | WorstIsZero | Standardise,
+        scale: RawRewards | WorstIsZero | Standardise | PerPrompt,
         optimisation: Optimisation,
         accelerator: Accelerator,
     ) -> None:

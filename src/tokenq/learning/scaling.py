@@ -3,6 +3,9 @@
 The value of a token that nobody tried stays near its start, zero. Offline, zero should therefore be the worst outcome
 (untried is bad); with fresh text, the average one. The offset belongs to the whole return and is added once, where an
 episode terminates; the scale belongs to every reward.
+
+Returns of one prompt differ from those of another more than good completions from bad ones where prompts are unequal.
+Online, with several completions a prompt, what the others got can be taken off before an episode is stored.
 """
 
 import math
@@ -65,3 +68,19 @@ class Standardise:
         """(offset, scale): a return g is learned as scale·g + offset."""
         scale = 1 / max(statistics.deviation, self.floor)
         return -statistics.mean * scale, scale
+
+
+@dataclass(frozen=True)
+class PerPrompt:
+    """Each return less the mean of its prompt's other completions, over the deviation of these differences.
+
+    A constant for each prompt moves V and no policy; what is left varies less (Kool et al. 2019; Ahmadian et al. 2024,
+    arXiv 2402.14740, section 2.2). The rollout takes the mean off: the differences are what the replay holds.
+    """
+
+    floor: float = 1e-3
+    """Smallest deviation to divide by, in reward units, > 0."""
+
+    def affine(self, statistics: ReturnStatistics) -> tuple[float, float]:
+        """(offset, scale) for returns that are differences already."""
+        return 0.0, 1 / max(statistics.deviation, self.floor)

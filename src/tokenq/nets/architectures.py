@@ -17,6 +17,8 @@ from transformers import (
     BertForMaskedLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -68,6 +70,55 @@ class Transformer:
                 resid_pdrop=self.dropout,
                 embd_pdrop=self.dropout,
                 attn_pdrop=self.dropout,
+                bos_token_id=tokenizer.eos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class RotaryTransformer:
+    """A decoder-only Transformer with rotary positions, in the style of GPT-NeoX (Su et al. 2021, arXiv 2104.09864).
+
+    What it attends to depends on how far back it stands and not on where, which small data teach sooner.
+    """
+
+    layers: int = 4
+    """Transformer blocks, >= 1."""
+    width: int = 144
+    """Size of the hidden states, an even multiple of `heads`."""
+    heads: int = 4
+    """Attention heads, >= 1."""
+    context: int = 512
+    """Longest text in tokens, >= 2; costs nothing until it is used."""
+    dropout: float = 0.0
+    """Share of units that supervised training drops, in [0, 1)."""
+
+    frame: ClassVar[Frame] = "bare"
+    """Texts stand alone."""
+
+    def __post_init__(self) -> None:
+        _check(self.layers, self.width, self.heads, self.dropout, self.context)
+        if self.width // self.heads % 2:
+            raise ConfigError(f"width: got {self.width}, expected an even multiple of heads ({self.heads})")
+
+    def build(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """A model with random weights."""
+        return GPTNeoXForCausalLM(
+            GPTNeoXConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=self.width,
+                num_hidden_layers=self.layers,
+                num_attention_heads=self.heads,
+                intermediate_size=4 * self.width,
+                max_position_embeddings=self.context,
+                rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 1.0},
+                use_parallel_residual=False,
+                hidden_act="gelu_pytorch_tanh",
+                hidden_dropout=self.dropout,
+                attention_dropout=self.dropout,
+                tie_word_embeddings=True,
                 bos_token_id=tokenizer.eos_token_id,
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,

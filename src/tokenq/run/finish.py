@@ -6,6 +6,7 @@ import numpy as np
 
 from tokenq.evaluation.policy import Evaluation
 from tokenq.learning.diagnostics import calibration
+from tokenq.learning.scaling import PerPrompt
 from tokenq.nets.loading import save_model
 from tokenq.replay.collate import collate_all
 from tokenq.run.figures import draw_calibration, draw_curves
@@ -49,8 +50,10 @@ def finish(session: Session) -> Summary:
 
 
 def _fresh(session: Session, evaluation: Evaluation | None) -> Batch | None:
-    """Episodes to calibrate on: the last evaluation's where there is one, else the newest of the replay; or none."""
-    episodes: list[Episode] = evaluation.episodes if evaluation else list(session.replay.episodes)
+    """Episodes to calibrate on: the last evaluation's, or the newest of the replay if returns are relative; or none."""
+    relative = isinstance(session.learner.scale, PerPrompt)
+    evaluated = None if evaluation is None or relative else evaluation.episodes
+    episodes: list[Episode] = evaluated if evaluated is not None else list(session.replay.episodes)
     episodes = [e for e in episodes if not np.isnan(e.rewards).all()][-CALIBRATED:]
     if not episodes:
         return None

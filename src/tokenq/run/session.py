@@ -15,7 +15,7 @@ from tokenq.acting.rollout import PromptOrder, Rollout, RolloutSettings, Writer
 from tokenq.config.train import TrainConfig
 from tokenq.evaluation.policy import Evaluator
 from tokenq.learning.learner import Learner, Optimisation
-from tokenq.learning.scaling import ReturnStatistics, Standardise, WorstIsZero
+from tokenq.learning.scaling import PerPrompt, ReturnStatistics, Standardise, WorstIsZero
 from tokenq.learning.target import Target
 from tokenq.nets import loading
 from tokenq.nets.encoder import QNetwork
@@ -201,4 +201,5 @@ def _rollout_settings(config: TrainConfig) -> RolloutSettings:
         max_completion_length=config.max_completion_length,
         max_steps=config.max_steps,
         bootstrap_truncated=config.bootstrap_truncated,
+        relative=isinstance(config.reward_scale, PerPrompt),
     )

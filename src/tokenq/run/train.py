@@ -15,6 +15,7 @@ from tokenq.config.train import TrainConfig
 from tokenq.errors import CheckpointError, ConfigError, Diverged, TokenqError
 from tokenq.learning.diagnostics import diagnose, is_calibrated, signs_of_divergence
 from tokenq.learning.learner import Report
+from tokenq.learning.scaling import PerPrompt
 from tokenq.nets import loading
 from tokenq.replay.codecs import Codec
 from tokenq.replay.offline import episodes_from_rows, prompts_from_rows
@@ -91,6 +92,7 @@ def prepare(config: TrainConfig, given: Given) -> Session:
     model = load_start(config, given, tokenizer, folder)
     context = loading.context_length(model)
     codec = codec_of(deciding(model, config), tokenizer)
+    _check_scale(config, offline_until)
     _check_context(config, context)
     _check_prompts(config, data, codec, context, offline_until < config.max_steps)
     starts = offline_until > 0 and not any((folder / CHECKPOINTS).glob("*"))
@@ -116,6 +118,14 @@ def _accelerator(config: TrainConfig, folder: Path) -> Accelerator:
     if accelerator.num_processes > 1:
         raise ConfigError(f"got {accelerator.num_processes} processes, expected one: start tokenq without a launcher")
     return accelerator
+
+
+def _check_scale(config: TrainConfig, offline_until: int) -> None:
+    if offline_until > 0 and isinstance(config.reward_scale, PerPrompt):
+        raise ConfigError(
+            f"reward_scale: got per_prompt with {offline_until} updates from scored data, "
+            "which is not grouped by prompt; expected fresh text alone: set offline_steps to 0, or choose another scale"
+        )
 
 
 def _check_context(config: TrainConfig, context: int | None) -> None:
