@@ -3,16 +3,17 @@
     python benchmarks/perplexity.py FOLDER --seconds 600 --seeds 5 [--corpus NAME] [--model NAME]
 
 Texts and the way of counting are those of `ngram_perplexity.py`: every token of the test text is predicted once, from
-all that came before it (recurrent models) or from at least half a context (Transformer). The last twentieth of the
-training text validates; the weights that validate best are the ones that are tested. One thread a run. What is in the
-result file already is not run again.
+all that came before it (recurrent models) or from at least half a context (Transformer). Each update reads 1,024
+characters or 512 words; recurrent models read on where they stopped, Transformers anywhere. The last twentieth of the
+training text validates; the weights that validate best are the ones that are tested. Time is that of one processor, one
+thread a run. What is in the result file already is not run again.
 """
 
 import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,16 @@ import numpy as np
 import torch
 from ngram_perplexity import characters, words
 from rich.progress import Progress
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from tokenq.nets.architectures import Recurrent, Transformer
+from tokenq.nets.architectures import Recurrent, RotaryTransformer
 from tokenq.nets.language import LanguageQ
-from tokenq.nets.likelihood import next_token_loss
 from tokenq.run.report import versions
 from tokenq.supervised import EarlyStopping
 
 RESULT = Path(__file__).parent / "results" / "perplexity.json"
-BLOCK, BATCH = 128, 32
-EVERY = 100
+EVERY = 250
 
 
 class Sized:
@@ -46,24 +46,30 @@ class Sized:
 
 
 CORPORA = {"tinyshakespeare": characters, "wikitext2": words}
-# Sizes with nearly the same number of parameters on each corpus; the rates were tried on seed 0.
+# Sizes with nearly the same number of parameters on each corpus; dropout and the rates were chosen on seed 0.
 MODELS: dict[str, dict[str, tuple[Any, float]]] = {
     "tinyshakespeare": {
-        "lstm": (Recurrent("lstm", layers=2, width=256, dropout=0.1), 4e-3),
-        "gru": (Recurrent("gru", layers=2, width=296, dropout=0.1), 4e-3),
-        "transformer": (Transformer(layers=4, width=148, heads=4, context=BLOCK, dropout=0.05), 3e-3),
+        "lstm": (Recurrent("lstm", layers=2, width=256, dropout=0.2), 4e-3),
+        "gru": (Recurrent("gru", layers=2, width=296, dropout=0.2), 4e-3),
+        "transformer": (RotaryTransformer(layers=2, width=208, heads=4, context=128), 3e-3),
     },
     "wikitext2": {
         "lstm": (Recurrent("lstm", layers=1, width=200, dropout=0.5), 4e-3),
         "gru": (Recurrent("gru", layers=1, width=204, dropout=0.5), 4e-3),
-        "transformer": (Transformer(layers=2, width=192, heads=4, context=BLOCK, dropout=0.4), 2e-3),
+        "transformer": (RotaryTransformer(layers=2, width=168, heads=4, context=64, dropout=0.4), 2e-3),
     },
 }
+SHAPES = {"tinyshakespeare": (8, 128), "wikitext2": (8, 64)}
 
 
-def blocks(stream: np.ndarray, rng: np.random.Generator) -> list[torch.Tensor]:
-    starts = rng.integers(0, len(stream) - BLOCK, BATCH)
-    return [torch.from_numpy(stream[start : start + BLOCK]) for start in starts]
+def lanes(stream: np.ndarray, rows: int, length: int, rng: np.random.Generator) -> Iterator[tuple[bool, torch.Tensor]]:
+    """Blocks of `length` + 1 tokens from `rows` places, each where the last one stopped; whether it is a new epoch."""
+    while True:
+        turned = np.roll(stream, rng.integers(len(stream)))
+        each = (len(turned) - 1) // rows
+        for start in range(0, each - length, length):
+            places = [row * each + start for row in range(rows)]
+            yield start == 0, torch.from_numpy(np.stack([turned[place : place + length + 1] for place in places]))
 
 
 @torch.no_grad()
@@ -71,47 +77,51 @@ def nats(network: LanguageQ, stream: np.ndarray) -> float:
     """Mean negative log-likelihood of every token but the first."""
     model: Any = network.model
     tokens = torch.from_numpy(stream)[None]
-    if network.causal.config.model_type != "gpt2":
+    if model.config.model_type != "gpt_neox":
         total, state = 0.0, None
         for start in range(0, tokens.shape[1] - 1, 4096):
             part = tokens[:, start : start + 4097]
             answer = model(input_ids=part[:, :-1], state=state, use_cache=True)
             state = answer.state
-            total += float(torch.nn.functional.cross_entropy(answer.logits[0].float(), part[0, 1:], reduction="sum"))
+            total += float(cross_entropy(answer.logits[0].float(), part[0, 1:], reduction="sum"))
         return total / (tokens.shape[1] - 1)
-    half, total, count = BLOCK // 2, 0.0, 0
+    half, total, count = model.config.max_position_embeddings // 2, 0.0, 0
     for start in range(0, tokens.shape[1] - 1, half):
         part = tokens[:, max(0, start - half) : start + half + 1]
         fresh = min(half, tokens.shape[1] - 1 - start)
         logits = model(input_ids=part[:, :-1]).logits[0, -fresh:].float()
-        total += float(torch.nn.functional.cross_entropy(logits, part[0, -fresh:], reduction="sum"))
+        total += float(cross_entropy(logits, part[0, -fresh:], reduction="sum"))
         count += fresh
     return total / count
 
 
 def train(
-    network: LanguageQ, stream: np.ndarray, rate: float, seconds: float, seed: int
-) -> Iterator[tuple[int, float]]:
+    network: LanguageQ, blocks: Iterator[tuple[bool, torch.Tensor]], rate: float, seconds: float
+) -> Iterator[int]:
     """Updates until the time is over; the learning rate falls along a cosine of the time that has passed."""
-    rng = np.random.default_rng(seed)
-    optimiser = torch.optim.AdamW(network.model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01)
-    began, update = time.process_time(), 0
+    model: Any = network.model
+    recurrent = model.config.model_type != "gpt_neox"
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01)
+    began, update, state = time.process_time(), 0, None
     while (passed := (time.process_time() - began) / seconds) < 1:
         for group in optimiser.param_groups:
             group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * passed)) * min(1, (update + 1) / 50)
-        network.model.train()
-        loss = next_token_loss(network, blocks(stream, rng))
-        loss.backward()
-        network.model.eval()
-        torch.nn.utils.clip_grad_norm_(network.model.parameters(), 1.0)
+        fresh, block = next(blocks)
+        model.train()
+        options = {"state": None if fresh else state, "use_cache": True} if recurrent else {}
+        answer = model(input_ids=block[:, :-1], **options)
+        model.eval()
+        cross_entropy(answer.logits.flatten(0, 1), block[:, 1:].flatten()).backward()
+        state = answer.state.detach() if recurrent else None
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
         update += 1
-        yield update, float(loss.detach())
+        yield update
 
 
-def run(corpus: Callable[[Path], Any], folder: Path, architecture: Any, rate: float, seconds: float, seed: int) -> Any:
-    train_texts, test_texts, vocabulary = corpus(folder)
+def run(name: str, folder: Path, architecture: Any, rate: float, seconds: float, seed: int) -> Any:
+    train_texts, test_texts, vocabulary = CORPORA[name](folder)
     end = vocabulary - 1
     stream = np.array([token for text in train_texts for token in [*text, end]])
     test = np.array([end, *(token for text in test_texts for token in [*text, end])])
@@ -121,7 +131,8 @@ def run(corpus: Callable[[Path], Any], folder: Path, architecture: Any, rate: fl
     network = LanguageQ(model)
     best = EarlyStopping(model, None)
     update = 0
-    for update, _ in train(network, stream[:cut], rate, seconds, seed):
+    blocks = lanes(stream[:cut], *SHAPES[name], np.random.default_rng(seed))
+    for update in train(network, blocks, rate, seconds):
         if update % EVERY == 0:
             best.observe(update, nats(network, stream[cut:]))
     best.observe(update, nats(network, stream[cut:]))
@@ -152,7 +163,7 @@ def main() -> None:
                     key = f"{corpus} {name} {arguments.seconds:.0f}s seed {seed}"
                     found = json.loads(RESULT.read_text()) if RESULT.is_file() else {"runs": {}}
                     if key not in found["runs"]:
-                        result = run(CORPORA[corpus], arguments.folder, *MODELS[corpus][name], arguments.seconds, seed)
+                        result = run(corpus, arguments.folder, *MODELS[corpus][name], arguments.seconds, seed)
                         found = json.loads(RESULT.read_text()) if RESULT.is_file() else {"runs": {}}
                         found["runs"][key] = result
                         found["versions"] = versions()
