@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from tokenq.errors import ConfigError
-from tokenq.nets.architectures import Encoder, EncoderDecoder, Recurrent, Transformer, is_masked_model, with_decisions
+from tokenq.nets.architectures import (
+    Encoder,
+    EncoderDecoder,
+    Recurrent,
+    RotaryTransformer,
+    Transformer,
+    is_masked_model,
+    with_decisions,
+)
 from tokenq.nets.encoder import EncoderQ
 from tokenq.nets.loading import end_tokens, load_model, q_network, save_model
 from tokenq.nets.tokenizers import Words
@@ -17,6 +25,7 @@ KINDS: list[Any] = [
     Recurrent("gru", **SIZE),
     EncoderDecoder(**SIZE, heads=2),
     Encoder(**SIZE, heads=2),
+    RotaryTransformer(**SIZE, heads=2),
 ]
 
 
@@ -54,6 +63,13 @@ def test_an_encoder_decides_once_it_has_a_task(labels: list[str], tmp_path: Any)
     assert type(load_model(str(tmp_path))) is type(decider)
 
 
+def test_with_rotary_positions_only_distances_count() -> None:
+    model, _ = made(RotaryTransformer(layers=2, width=16, heads=2))
+    tokens, places = torch.tensor([[1, 2, 3, 4]]), torch.arange(4)[None]
+    here, there = (model.eval()(tokens, position_ids=places + start).logits for start in (0, 100))
+    assert torch.allclose(here, there, atol=1e-5)
+
+
 def test_sizes_out_of_range() -> None:
     for change, message in [
         ({"width": 15}, "a multiple of heads"),
@@ -62,5 +78,7 @@ def test_sizes_out_of_range() -> None:
     ]:
         with pytest.raises(ConfigError, match=message):
             Transformer(**({"heads": 4} | change))
+    with pytest.raises(ConfigError, match=r"width: got 12, expected an even multiple of heads \(4\)"):
+        RotaryTransformer(width=12, heads=4)
     with pytest.raises(ConfigError, match="vocabulary: got 3, expected at least"):
         made(Transformer(**SIZE, heads=2, vocabulary=3))
