@@ -4,9 +4,10 @@
 
 Texts and the way of counting are those of `ngram_perplexity.py`: every token of the test text is predicted once, from
 all that came before it (recurrent models) or from at least half a context (Transformer). Each update reads 1,024
-characters or 512 words; recurrent models read on where they stopped, Transformers anywhere. The last twentieth of the
-training text validates; the weights that validate best are the ones that are tested. Time is that of one processor, one
-thread a run. What is in the result file already is not run again.
+characters or 512 words; recurrent models read on where they stopped. The first twentieth of the training text validates
+(the last one is of the same play as the test text, and worth a fifth of an n-gram model's perplexity); the weights that
+validate best are the ones that are tested. Time is that of one processor, one thread a run. What is in the result file
+already is not run again.
 """
 
 import argparse
@@ -125,17 +126,17 @@ def run(name: str, folder: Path, architecture: Any, rate: float, seconds: float,
     end = vocabulary - 1
     stream = np.array([token for text in train_texts for token in [*text, end]])
     test = np.array([end, *(token for text in test_texts for token in [*text, end])])
-    cut = len(stream) * 19 // 20
+    held_out, stream = np.split(stream, [len(stream) // 20])
     torch.manual_seed(seed)
     model: PreTrainedModel = architecture.build(Sized(vocabulary)).eval()
     network = LanguageQ(model)
     best = EarlyStopping(model, None)
     update = 0
-    blocks = lanes(stream[:cut], *SHAPES[name], np.random.default_rng(seed))
+    blocks = lanes(stream, *SHAPES[name], np.random.default_rng(seed))
     for update in train(network, blocks, rate, seconds):
         if update % EVERY == 0:
-            best.observe(update, nats(network, stream[cut:]))
-    best.observe(update, nats(network, stream[cut:]))
+            best.observe(update, nats(network, held_out))
+    best.observe(update, nats(network, held_out))
     best.restore()
     return {
         "perplexity": math.exp(nats(network, test)),

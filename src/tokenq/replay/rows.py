@@ -7,6 +7,7 @@ count rows from 1, for JSON lines that is the line.
 import io
 import json
 from collections.abc import Callable
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,16 @@ _JSON_COLUMNS = ("messages", "rewards", "prompt_ids", "completion_ids")
 def read_rows(source: str) -> list[dict[str, Any]]:
     """Reads .jsonl, .json, .parquet, .csv, .tsv or .txt (UTF-8), or the `train` split of a `datasets` folder or id.
 
-    Braces name files whose lines belong together: train.{en,de} has the columns en and de.
+    Braces name files whose lines belong together: train.{en,de} has the columns en and de. Wildcards (*, ?, [12]) name
+    files that are read one after the other, in the order of their names; rows are counted through.
 
     Raises DataError if there is no such source, if it is malformed (with the row), or if it has no rows.
     """
     path = Path(source)
     if is_aligned(source):
         rows = read_aligned(source)
+    elif not path.exists() and has_magic(source):
+        rows = [row for file in _matching(source) for row in read_rows(file)]
     elif path.is_dir():
         rows = _read_dataset(source)
     elif path.suffix in _READERS:
@@ -46,6 +50,13 @@ def read_rows(source: str) -> list[dict[str, Any]]:
     if not rows:
         raise DataError(f"{source}: has no rows; expected at least one")
     return rows
+
+
+def _matching(pattern: str) -> list[str]:
+    files = sorted(glob(pattern))
+    if not files:
+        raise DataError(f"{pattern}: no file has such a name; expected at least one; check the pattern")
+    return files
 
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
