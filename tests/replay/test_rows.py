@@ -82,6 +82,16 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: str | 
     assert "\n" not in str(caught.value)
 
 
+def test_wildcards_name_files_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name, text in (("b.txt", "three"), ("a.txt", "one\ntwo"), ("c.md", "no")):
+        (tmp_path / name).write_text(text)
+    assert [row["text"] for row in read_rows(f"{tmp_path}/*.txt")] == ["one", "two", "three"]
+    (tmp_path / "[ab].txt").write_text("a name like a pattern")
+    assert read_rows(f"{tmp_path}/[ab].txt") == [{"text": "a name like a pattern"}]
+    with pytest.raises(DataError, match=r"x\*\.txt: no file has such a name"):
+        read_rows(f"{tmp_path}/x*.txt")
+
+
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(DataError, match=r"^nowhere\.jsonl: no such file"):
         read_rows("nowhere.jsonl")
