@@ -70,6 +70,17 @@ BENCHMARKS = {
     "ag_news": Benchmark("examples/ag_news.yaml", test=f"{DATA}/ag_news/test.jsonl"),
     "ag_news_bandit": Benchmark("examples/ag_news_bandit.yaml", test=f"{DATA}/ag_news/test.jsonl"),
     "multi30k": Benchmark("examples/multi30k.yaml", test=f"{DATA}/multi30k/test_2016_flickr.{{en,de}}"),
+    "multi30k_fr": Benchmark(
+        "examples/multi30k.yaml",
+        (
+            *("--task.target", "fr", "--prompt_dataset", f"{DATA}/multi30k/train.{{en,fr}}"),
+            *("--eval_dataset", f"{DATA}/multi30k/val.{{en,fr}}"),
+        ),
+        test=f"{DATA}/multi30k/test_2016_flickr.{{en,fr}}",
+    ),
+    "hotels_zh": Benchmark("examples/hotels_zh.yaml", test=f"{DATA}/chnsenticorp_hotel_zh/test.jsonl"),
+    "tatoeba": Benchmark("examples/tatoeba.yaml", test=f"{DATA}/tatoeba_en_zh/test.tsv"),
+    "xquad": Benchmark("examples/xquad.yaml", test="prepared/xquad/test.jsonl"),
 }
 
 
