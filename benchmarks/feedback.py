@@ -5,8 +5,8 @@
 
 A decoder-only Transformer says one word after a text, and learns only whether that word was the right label: 64 such
 scores an update. The start knows the texts and that a label follows, with labels drawn by lot. Accuracy is that of the
-most probable word on test texts. The rates were chosen on seed 0 by the accuracy on the development texts. What is in
-the result file already is not run again. TRL comes with `pip install "tokenq[benchmarks]"`.
+most probable word on test texts. One rate serves all so far; `--rate` measures others on the development texts. What is
+in the result file already is not run again. TRL comes with `pip install "tokenq[benchmarks]"`.
 """
 
 import argparse

@@ -288,8 +288,8 @@ def with_decisions(model: PreTrainedModel, labels: Sequence[str]) -> PreTrainedM
 
 
 def _check(layers: int, width: int, heads: int, dropout: float, context: int) -> None:
-    least_values = (("layers", layers, 1), ("width", width, 1), ("heads", heads, 1), ("context", context, 2))
-    for name, value, least in least_values:
+    sizes = (("layers", layers, 1), ("width", width, 1), ("heads", heads, 1), ("context", context, 2))
+    for name, value, least in sizes:
         if value < least:
             raise ConfigError(f"{name}: got {value}, expected an integer >= {least}")
     if width % heads:
