@@ -47,7 +47,7 @@ class Sized:
 
 
 CORPORA = {"tinyshakespeare": characters, "wikitext2": words}
-# Sizes with nearly the same number of parameters on each corpus; those on characters were tried on seed 0, the others not yet.
+# Nearly the same number of parameters on each corpus. What stands for characters was tried on seed 0, words not yet.
 MODELS: dict[str, dict[str, tuple[Any, float]]] = {
     "tinyshakespeare": {
         "lstm": (Recurrent("lstm", layers=2, width=256, dropout=0.2), 4e-3),
