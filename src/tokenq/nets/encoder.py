@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from tokenq.nets.action_values import Dense
 from tokenq.nets.generation import Policy, right_padded
 from tokenq.nets.language import LanguageQ, ValueHead, at_positions, plain, shared_copy
+from tokenq.nets.ragged import by_length
 from tokenq.types import Batch
 
 
@@ -65,12 +66,11 @@ class EncoderQ(nn.Module):
         source_attention: Int[Tensor, "B E"],
     ) -> Dense:
         """The same for bare tensors; `states` count the decisions made, and the state after the last one is worth 0."""
-        asked = self.value_head is not None
-        answer: Any = self.model(input_ids=source, attention_mask=source_attention, output_hidden_states=asked)
-        values = self._decisions(answer, tokens, source_attention)
+        logits, hidden = self._read(source, source_attention)
+        values = self._decisions(logits, tokens, source_attention)
         value = None
         if self.value_head is not None:
-            state = self.value_head(answer.hidden_states[-1][:, 0]).unsqueeze(1)
+            state = self.value_head(hidden).unsqueeze(1)
             value = torch.where(states < self.decisions, state, 0.0)
         return Dense(at_positions(values, states), value)
 
@@ -85,24 +85,36 @@ class EncoderQ(nn.Module):
     ) -> list[list[int]]:
         """The decisions on each source, drawn from `policy` with torch's global generator; always 1 or 2 of them."""
         source, heard = (part.to(self.device) for part in right_padded(sources))
-        answer: Any = self.model(input_ids=source, attention_mask=heard)
+        read, _ = self._read(source, heard)
         tokens = torch.tensor([list(row) for row in prompts], device=self.device)
         for n in range(self.decisions):
-            logits = self._decisions(answer, tokens, heard)[:, n]
+            logits = self._decisions(read, tokens, heard)[:, n]
             drawn = torch.multinomial(policy(logits).exp(), 1)
             tokens = torch.cat([tokens, drawn], dim=1)
         decided: list[list[int]] = tokens[:, -self.decisions :].tolist()
         return decided
 
-    def _decisions(self, answer: Any, tokens: Tensor, source_attention: Tensor) -> Float[Tensor, "B L A"]:
+    def _read(self, source: Int[Tensor, "B E"], heard: Int[Tensor, "B E"]) -> tuple[Tensor, Tensor]:
+        """Logits, over labels [B, 1, A] or over starts and ends [B, 2, E], and the first hidden state [B, D]."""
+
+        def read(source: Tensor, heard: Tensor) -> tuple[Tensor, ...]:
+            answer: Any = self.model(input_ids=source, attention_mask=heard, output_hidden_states=True)
+            asked = [answer.logits] if self.decisions == 1 else [answer.start_logits, answer.end_logits]
+            return torch.stack(asked, dim=1).float(), answer.hidden_states[-1][:, 0]
+
+        logits, hidden = by_length(read, (source, heard))
+        return logits, hidden
+
+    def _decisions(self, logits: Tensor, tokens: Tensor, source_attention: Tensor) -> Float[Tensor, "B L A"]:
+        over = torch.zeros_like(logits[:, :1])
         if self.decisions == 1:
-            return torch.stack([answer.logits.float(), torch.zeros_like(answer.logits)], dim=1)
+            return torch.cat([logits, over], dim=1)
         outside = source_attention == 0
         position = torch.arange(outside.shape[1], device=outside.device)
         before = position < tokens[:, 1:2] if tokens.shape[1] > 1 else outside
-        start = answer.start_logits.float().masked_fill(outside, -torch.inf)
-        end = answer.end_logits.float().masked_fill(outside | before, -torch.inf)
-        return torch.stack([start, end, torch.zeros_like(end)], dim=1)
+        start = logits[:, 0].masked_fill(outside, -torch.inf)
+        end = logits[:, 1].masked_fill(outside | before, -torch.inf)
+        return torch.stack([start, end, over[:, 0]], dim=1)
 
     def lagging_copy(self, lagged: Callable[[str], bool]) -> "EncoderQ":
         """A copy that owns the parameters whose names `lagged` accepts and shares all others with this network."""

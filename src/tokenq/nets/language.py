@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from tokenq.nets.action_values import Dense, Factored
 from tokenq.nets.generation import Policy, complete
+from tokenq.nets.ragged import by_length
 from tokenq.ops.readout import Readout
 from tokenq.types import Batch
 
@@ -93,7 +94,11 @@ class LanguageQ(nn.Module):
 
     def hidden(self, tokens: Tensor, attention: Tensor, source: Tensor, source_attention: Tensor) -> Tensor:
         """The last hidden state at every token, [B, L, D], of a model that is factored."""
-        return trunk(self.causal, inputs(self.causal, tokens, attention, source, source_attention))
+
+        def read(*texts: Tensor) -> tuple[Tensor, ...]:
+            return (trunk(self.causal, inputs(self.causal, *texts)),)
+
+        return by_length(read, (tokens, attention), (source, source_attention))[0]
 
     def complete(
         self,
