@@ -14,7 +14,8 @@ import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,8 @@ class Benchmark:
     config: str
     changes: tuple[str, ...] = ()
     seeds: tuple[int, ...] = field(default=tuple(SEEDS))
-    test: str | None = None
-    """Rows that nothing was trained or chosen on; measured by the metrics of the task."""
+    tests: dict[str, str] = field(default_factory=dict)
+    """Rows that nothing was trained or chosen on, each under a name; measured by the metrics of the task."""
 
     def command(self, folder: Path, seed: int) -> list[str]:
         resume = ["--resume", "true"] if (folder / "config.yaml").is_file() else []
@@ -50,6 +51,32 @@ def graph(seed: int) -> tuple[str, ...]:
 
 
 DATA = "../shared/data"
+# Other model classes than the one an example shows, of about the same size.
+CLASSES = {
+    "transformer": "{type: rotary_transformer, layers: 2, width: 128, heads: 4, context: 256, dropout: 0.2}",
+    "lstm": "{type: recurrent, cell: lstm, layers: 1, width: 128, dropout: 0.2}",
+    "gru": "{type: recurrent, cell: gru, layers: 1, width: 128, dropout: 0.2}",
+    "rnn": "{type: recurrent, cell: rnn, layers: 1, width: 128, dropout: 0.2}",
+}
+AFTER_A_TEXT = (
+    *("--task.template", "{text} =", "--task.answer", " {}"),
+    *("--pretrain.tokenizer", "{type: words, vocabulary: 6000, lowercase: true}"),
+)
+
+
+def of_class(benchmark: "Benchmark", name: str, *changes: str) -> "Benchmark":
+    """The same with a model of another class."""
+    return replace(benchmark, changes=(*benchmark.changes, *changes, "--pretrain.architecture", CLASSES[name]))
+
+
+SST2 = Benchmark("examples/sst2.yaml", tests={"test": f"{DATA}/sst2/test.jsonl"})
+BABI = Benchmark(
+    "examples/babi.yaml",
+    tests={
+        "task_1": f"{DATA}/babi/en/qa1_single-supporting-fact_test.txt",
+        "task_2": f"{DATA}/babi/en/qa2_two-supporting-facts_test.txt",
+    },
+)
 BENCHMARKS = {
     "walks_offline": Benchmark("examples/walks.yaml"),
     "walks_online": Benchmark("examples/walks_online.yaml"),
@@ -65,22 +92,25 @@ BENCHMARKS = {
     "walks_head": Benchmark("examples/walks.yaml", ("--objective.values", "head")),
     "stories_logits": Benchmark("examples/stories.yaml", ("--objective.values", "{type: logits, beta: 0.05}")),
     "double_dqn_any_token": Benchmark("examples/double_dqn.yaml", ("--objective.over.probability", "0")),
-    "sst2": Benchmark("examples/sst2.yaml", test=f"{DATA}/sst2/test.jsonl"),
-    "sst2_bandit": Benchmark("examples/sst2_bandit.yaml", test=f"{DATA}/sst2/test.jsonl"),
-    "ag_news": Benchmark("examples/ag_news.yaml", test=f"{DATA}/ag_news/test.jsonl"),
-    "ag_news_bandit": Benchmark("examples/ag_news_bandit.yaml", test=f"{DATA}/ag_news/test.jsonl"),
-    "multi30k": Benchmark("examples/multi30k.yaml", test=f"{DATA}/multi30k/test_2016_flickr.{{en,de}}"),
+    "sst2": SST2,
+    **{f"sst2_{name}": of_class(SST2, name, *AFTER_A_TEXT) for name in CLASSES},
+    "sst2_bandit": Benchmark("examples/sst2_bandit.yaml", tests={"test": f"{DATA}/sst2/test.jsonl"}),
+    "ag_news": Benchmark("examples/ag_news.yaml", tests={"test": f"{DATA}/ag_news/test.jsonl"}),
+    "ag_news_bandit": Benchmark("examples/ag_news_bandit.yaml", tests={"test": f"{DATA}/ag_news/test.jsonl"}),
+    "multi30k": Benchmark("examples/multi30k.yaml", tests={"test": f"{DATA}/multi30k/test_2016_flickr.{{en,de}}"}),
     "multi30k_fr": Benchmark(
         "examples/multi30k.yaml",
         (
             *("--task.target", "fr", "--prompt_dataset", f"{DATA}/multi30k/train.{{en,fr}}"),
             *("--eval_dataset", f"{DATA}/multi30k/val.{{en,fr}}"),
         ),
-        test=f"{DATA}/multi30k/test_2016_flickr.{{en,fr}}",
+        tests={"test": f"{DATA}/multi30k/test_2016_flickr.{{en,fr}}"},
     ),
-    "hotels_zh": Benchmark("examples/hotels_zh.yaml", test=f"{DATA}/chnsenticorp_hotel_zh/test.jsonl"),
-    "tatoeba": Benchmark("examples/tatoeba.yaml", test=f"{DATA}/tatoeba_en_zh/test.tsv"),
-    "xquad": Benchmark("examples/xquad.yaml", test="prepared/xquad/test.jsonl"),
+    "hotels_zh": Benchmark("examples/hotels_zh.yaml", tests={"test": f"{DATA}/chnsenticorp_hotel_zh/test.jsonl"}),
+    "tatoeba": Benchmark("examples/tatoeba.yaml", tests={"test": f"{DATA}/tatoeba_en_zh/test.tsv"}),
+    "babi": BABI,
+    **{f"babi_{name}": of_class(BABI, name) for name in ("lstm", "rnn")},
+    "xquad": Benchmark("examples/xquad.yaml", tests={"test": "prepared/xquad/test.jsonl"}),
 }
 
 
@@ -90,13 +120,13 @@ def run(name: str, benchmark: Benchmark, seed: int) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     program = [sys.executable, "-m", "tokenq"]
     with (folder.parent / f"seed-{seed}.log").open("a") as log:
+        call = partial(subprocess.run, cwd=ROOT, env=environment, stderr=log, check=True)
         if not (folder / "summary.json").is_file():
-            command = [*program, *benchmark.command(folder, seed)]
-            subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log, check=True)
-        if benchmark.test is not None and not (folder / "test.json").is_file():
-            command = [*program, "evaluate", str(folder), "--dataset", benchmark.test]
-            done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, check=True)
-            (folder / "test.json").write_bytes(done.stdout)
+            call([*program, *benchmark.command(folder, seed)], stdout=log)
+        for test, rows in benchmark.tests.items():
+            if not (folder / f"{test}.json").is_file():
+                done = call([*program, "evaluate", str(folder), "--dataset", rows], stdout=subprocess.PIPE)
+                (folder / f"{test}.json").write_bytes(done.stdout)
 
 
 def collect(name: str, benchmark: Benchmark) -> dict[str, object]:
@@ -123,15 +153,13 @@ def collect(name: str, benchmark: Benchmark) -> dict[str, object]:
 
 def tested(name: str, benchmark: Benchmark) -> dict[str, object]:
     """The metrics on the test rows, before and after, over seeds."""
-    if benchmark.test is None:
-        return {}
-    found = [json.loads((RUNS / name / f"seed-{s}" / "test.json").read_text()) for s in benchmark.seeds]
-    metrics = [key for key in found[0]["after"] if f"{key}_low" in found[0]["after"]]
-    return {
-        "test": benchmark.test,
-        "test_before": {key: statistics([f["before"][key] for f in found]) for key in metrics},
-        "test_after": {key: statistics([f["after"][key] for f in found]) for key in metrics},
-    }
+    results: dict[str, object] = {"tests": benchmark.tests}
+    for test in benchmark.tests:
+        found = [json.loads((RUNS / name / f"seed-{s}" / f"{test}.json").read_text()) for s in benchmark.seeds]
+        metrics = [key for key in found[0]["after"] if f"{key}_low" in found[0]["after"]]
+        for when in ("before", "after"):
+            results[f"{test}_{when}"] = {key: statistics([f[when][key] for f in found]) for key in metrics}
+    return results
 
 
 def statistics(values: list[float]) -> dict[str, object]:
