@@ -17,6 +17,7 @@ from tokenq.nets.language import LanguageQ
 from tokenq.nets.likelihood import next_token_loss
 from tokenq.nets.pretext import Causal, Masked, SpanCorruption
 from tokenq.nets.tokenizers import Words
+from tokenq.ops.schedules import Decay
 from tokenq.supervised import EarlyStopping, Fit, fit, mean_loss
 
 Tiny = Callable[..., PreTrainedModel]
@@ -75,6 +76,18 @@ def test_only_what_requires_a_gradient_changes_and_dropout_acts_in_updates_alone
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"transformer.ln_f.weight"}
     assert modes == [True] * 3 and not model.training
+
+
+def test_the_rate_falls_as_it_is_told() -> None:
+    # Under a constant gradient AdamW moves by its learning rate: the way after two of four updates tells the decay.
+    ways: dict[Decay, float] = {"constant": 2.0, "linear": 1.75, "cosine": 1.0 + (1 + 0.5**0.5) / 2}
+    for decay, way in ways.items():
+        model = nn.Linear(1, 1, bias=False)
+        start = model.weight.item()
+        settings = Fit(4, 1, 0.01, weight_decay=0.0, decay=decay)
+        updates = fit(model, lambda chosen, generator, net=model: net.weight.sum(), 1, settings, seed=0)
+        next(updates), next(updates)
+        assert start - model.weight.item() == pytest.approx(0.01 * way, rel=1e-4)
 
 
 def test_the_mean_loss_weighs_every_example_alike() -> None:

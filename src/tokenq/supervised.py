@@ -15,13 +15,14 @@ Loss = Callable[[Sequence[int], torch.Generator], Tensor]
 
 @dataclass(frozen=True)
 class Fit:
-    """AdamW with a warm-up over a tenth of the updates and a cosine after it."""
+    """AdamW with a warm-up over a tenth of the updates, under a learning rate that falls as `decay` says."""
 
     updates: int
     batch_size: int
     learning_rate: float
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
+    decay: schedules.Decay = "cosine"
 
 
 def fit(model: nn.Module, loss: Loss, examples: int, settings: Fit, seed: int) -> Iterator[float]:
@@ -35,7 +36,7 @@ def fit(model: nn.Module, loss: Loss, examples: int, settings: Fit, seed: int) -
     optimiser = torch.optim.AdamW(trained, lr=rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay)
     for update in range(settings.updates):
         for group in optimiser.param_groups:
-            decay = schedules.cosine(settings.updates, update)
+            decay = schedules.decay(settings.decay, settings.updates, update)
             group["lr"] = rate * decay * schedules.warmup(settings.updates // 10, update)
         chosen = torch.randint(examples, (settings.batch_size,), generator=generator).tolist()
         model.train()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tokenq.ops.schedules import cosine, exponential, linear, warmup
+from tokenq.ops.schedules import cosine, decay, exponential, linear, warmup
 
 
 @pytest.mark.parametrize(("update", "value"), [(0, 1.0), (25, 0.8), (50, 0.6), (100, 0.2), (1000, 0.2)])
@@ -27,3 +27,9 @@ def test_warmup_never_starts_at_zero() -> None:
 def test_nothing_to_spread_over_means_the_end_at_once() -> None:
     ends = (linear(1.0, 0.2, 0, 0), exponential(8.0, 1.0, 0, 0), cosine(0, 0), warmup(0, 0))
     assert ends == pytest.approx((0.2, 1.0, 0.0, 1.0))
+
+
+def test_decay_by_name() -> None:
+    assert [decay("constant", 4, update) for update in (0, 3, 9)] == [1.0, 1.0, 1.0]
+    assert [decay("linear", 4, update) for update in (0, 1, 4, 9)] == [1.0, 0.75, 0.0, 0.0]
+    assert decay("cosine", 60, 20) == pytest.approx(0.75)

@@ -8,6 +8,7 @@ from tokenq.nets.architectures import Encoder, EncoderDecoder, NGramModel, Recur
 from tokenq.nets.loading import Lora
 from tokenq.nets.pretext import Causal, Masked, SpanCorruption
 from tokenq.nets.tokenizers import BPE, Characters, Unigram, WordPiece, Words
+from tokenq.ops.schedules import Decay
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,9 @@ class PretrainConfig:
     per_device_train_batch_size: int = 100
     """Texts per update and device, >= 1."""
     learning_rate: float = 1e-3
-    """Largest step size of AdamW, > 0; warmed up over a tenth of the updates, then decayed along a cosine."""
+    """Largest step size of AdamW, > 0; warmed up over a tenth of the updates."""
+    lr_scheduler_type: Decay = "cosine"
+    """How the step size falls to 0, if it does."""
     weight_decay: float = 0.01
     """Decoupled weight decay, >= 0."""
     dataset: str | None = None
@@ -58,7 +61,9 @@ class FinetuneConfig:
     per_device_train_batch_size: int = 32
     """Answers per update and device, >= 1."""
     learning_rate: float = 5e-4
-    """Largest step size of AdamW, > 0; warmed up over a tenth of the updates, then decayed along a cosine."""
+    """Largest step size of AdamW, > 0; warmed up over a tenth of the updates."""
+    lr_scheduler_type: Decay = "cosine"
+    """How the step size falls to 0, if it does."""
     weight_decay: float = 0.01
     """Decoupled weight decay, >= 0."""
     dataset: str | None = None

@@ -17,6 +17,7 @@ from tokenq.errors import ConfigError
 from tokenq.learning.objectives import DQN, DoubleDQN, Soft
 from tokenq.learning.scaling import PerPrompt, RawRewards, Standardise, WorstIsZero
 from tokenq.learning.target import TargetConfig
+from tokenq.ops.schedules import Decay
 from tokenq.replay.samplers import Prioritised, Recent, Uniform
 
 RowTask = Classification | Translation | QuestionAnswering | Babi
@@ -100,7 +101,7 @@ class TrainConfig:
     """How returns are shifted and scaled; null: standardise where all text is fresh, else worst_is_zero."""
     learning_rate: float = 3e-4
     """Step size of AdamW, > 0."""
-    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
+    lr_scheduler_type: Decay = "constant"
     """How the step size falls from the first update on, to 0 after the last one; the warm-up multiplies it."""
     warmup_steps: int = 0
     """Updates over which the step size rises from 0, >= 0."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -44,7 +44,7 @@ class Optimisation:
     """AdamW with one learning-rate schedule for all parameters."""
 
     learning_rate: float = 3e-4
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: schedules.Decay = "constant"
     warmup_steps: int = 0
     max_steps: int = 1
     weight_decay: float = 0.0
@@ -53,12 +53,7 @@ class Optimisation:
 
     def factor(self, update: int) -> float:
         """What every learning rate is multiplied with at an update, in [0, 1]."""
-        decay = {
-            "constant": 1.0,
-            "linear": schedules.linear(1.0, 0.0, self.max_steps, update),
-            "cosine": schedules.cosine(self.max_steps, update),
-        }[self.schedule]
-        return decay * schedules.warmup(self.warmup_steps, update)
+        return schedules.decay(self.schedule, self.max_steps, update) * schedules.warmup(self.warmup_steps, update)
 
 
 @dataclass(frozen=True, eq=False)

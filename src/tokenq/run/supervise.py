@@ -51,7 +51,7 @@ def pretrain_model(
         found = _pieces(texts, tokenizer, config.block_size, context)
         return Examples(objective.loss(model, found, tokenizer), len(found))
 
-    settings = Fit(config.max_steps, config.per_device_train_batch_size, config.learning_rate, config.weight_decay)
+    settings = _settings(config)
     valid = examples(held_out) if held_out else None
     _drive("pretraining", model, examples(texts), valid, settings, seed, (config.eval_steps, config.patience))
 
@@ -93,7 +93,7 @@ def finetune_model(
 
         return Examples(loss, len(episodes))
 
-    settings = Fit(config.max_steps, config.per_device_train_batch_size, config.learning_rate, config.weight_decay)
+    settings = _settings(config)
     valid = examples(held_out) if held_out else None
     _drive("fine-tuning", adapted, examples(rows), valid, settings, seed, (config.eval_steps, config.patience))
     network.requires_grad_(True)
@@ -110,6 +110,16 @@ def _without_record(episode: Episode) -> Episode:
     n = len(episode.decisions)
     nothing = np.empty((n + 1, 0))
     return episode.with_record(ReferenceRecord(np.zeros(n), np.zeros(n + 1), nothing.astype(np.int64), nothing))
+
+
+def _settings(config: PretrainConfig | FinetuneConfig) -> Fit:
+    return Fit(
+        updates=config.max_steps,
+        batch_size=config.per_device_train_batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        decay=config.lr_scheduler_type,
+    )
 
 
 def _drive(
