@@ -26,6 +26,11 @@ def is_encoder(model: nn.Module) -> bool:
     return "ForSequenceClassification" in name or "ForQuestionAnswering" in name
 
 
+def decision_count(model: nn.Module) -> int:
+    """How often an encoder decides: once over labels, or twice over positions."""
+    return 1 if "ForSequenceClassification" in type(plain(model)).__name__ else 2
+
+
 class EncoderQ(nn.Module):
     """Action values of an `AutoModelForSequenceClassification` or an `AutoModelForQuestionAnswering`.
 
@@ -39,7 +44,7 @@ class EncoderQ(nn.Module):
         super().__init__()
         self.model = model.eval()
         self.value_head = value_head
-        self.decisions = 1 if "ForSequenceClassification" in type(self.causal).__name__ else 2
+        self.decisions = decision_count(model)
 
     @property
     def causal(self) -> PreTrainedModel:

@@ -10,7 +10,7 @@ from tokenq.errors import ConfigError
 from tokenq.learning.values import Head
 from tokenq.nets import loading
 from tokenq.nets.architectures import is_masked_model, with_decisions
-from tokenq.nets.encoder import EncoderQ, QNetwork, is_encoder
+from tokenq.nets.encoder import QNetwork, decision_count, is_encoder
 from tokenq.nets.language import plain
 from tokenq.nets.reference import Reference
 from tokenq.replay.codecs import Codec, Joint, Labelled, Paired, Spanned
@@ -90,8 +90,8 @@ def codec_of(model: Any, tokenizer: Any) -> Codec:
     causal = plain(model)
     if is_encoder(model):
         labels: Any = causal.config.id2label
-        decides_labels = EncoderQ(model).decisions == 1
-        return Labelled(tokenizer, [labels[i] for i in range(len(labels))]) if decides_labels else Spanned(tokenizer)
+        once = decision_count(model) == 1
+        return Labelled(tokenizer, [labels[i] for i in range(len(labels))]) if once else Spanned(tokenizer)
     ends = loading.end_tokens(causal, tokenizer)
     if causal.config.is_encoder_decoder:
         return Paired(tokenizer, ends, loading.decoder_start(causal))
