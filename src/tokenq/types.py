@@ -4,16 +4,16 @@ Letters in shapes: L tokens, E tokens of a source, N decisions, S = N + 1 decisi
 B episodes in a batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from tokenq.errors import DataError
+from tokenq.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,37 +89,94 @@ class Episode:
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
-    """Padded episodes in decision time: what every objective sees.
+class Texts:
+    """What a language model reads: padded texts, and in which positions its decisions were taken.
 
     `states` are positions in `tokens`; column n+1 of an episode with n+1 decisions is its s_N, further columns are
-    padding. `continues` is 1 if the episode goes on after decision n or was truncated there and 0 if it terminated.
-    `decided` marks real decisions, `rated` the real decisions whose reward is known. `weight` is the importance
-    weight of each episode and `index` its identity in the replay.
+    padding. `source` is what an encoder reads.
     """
 
     tokens: Int[Tensor, "B L"]
     attention: Int[Tensor, "B L"]
     states: Int[Tensor, "B S"]
+    source: Int[Tensor, "B E"]
+    source_attention: Int[Tensor, "B E"]
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """What the network of a control task reads: the observation before a step, and the one n steps later."""
+
+    before: Shaped[Tensor, "B *shape"]
+    after: Shaped[Tensor, "B *shape"]
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """The records of a batch's episodes, padded: see `ReferenceRecord`."""
+
+    logit: Float[Tensor, "B N"]
+    logsumexp: Float[Tensor, "B S"]
+    plausible: Int[Tensor, "B S k"]
+    plausible_logit: Float[Tensor, "B S k"]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Padded decisions: what every objective sees. The step of a control task is an episode of one decision.
+
+    `continues` is 1 if the episode goes on after decision n or was truncated there and 0 if it terminated; where n
+    steps are one, it also holds the discounts within them. `decided` marks real decisions, `rated` the real decisions
+    whose reward is known. `weight` is the importance weight of each episode and `index` its identity in the replay.
+    """
+
+    inputs: Texts | Observations
     actions: Int[Tensor, "B N"]
     rewards: Float[Tensor, "B N"]
     continues: Float[Tensor, "B N"]
     decided: Bool[Tensor, "B N"]
     rated: Bool[Tensor, "B N"]
-    reference_logit: Float[Tensor, "B N"]
-    reference_logsumexp: Float[Tensor, "B S"]
-    plausible: Int[Tensor, "B S k"]
-    plausible_logit: Float[Tensor, "B S k"]
     weight: Float[Tensor, "B"]
     index: Int[Tensor, "B"]
-    source: Int[Tensor, "B E"]
-    source_attention: Int[Tensor, "B E"]
+    record: References | None = None
 
     @property
     def valid(self) -> Bool[Tensor, "B S"]:
         """Which states are real: the first, and each one that follows a real decision."""
         return torch.cat([self.decided.new_ones(len(self.decided), 1), self.decided], dim=1)
 
+    @property
+    def texts(self) -> Texts:
+        """The inputs of a language model."""
+        if not isinstance(self.inputs, Texts):
+            raise DataError("got a batch of observations for a language model, expected texts")
+        return self.inputs
+
+    @property
+    def observations(self) -> Observations:
+        """The inputs of a control network."""
+        if not isinstance(self.inputs, Observations):
+            raise DataError("got a batch of texts for a network of observations; it is of another kind of run")
+        return self.inputs
+
+    @property
+    def reference(self) -> References:
+        """What the reference model said; raises `ConfigError` where there is none."""
+        if self.record is None:
+            raise ConfigError("values: got calibrated values where there is no reference model; set values to raw")
+        return self.record
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with every tensor replaced by `function` of it."""
+
+        def inside(part: Any) -> Any:
+            if part is None or isinstance(part, Tensor):
+                return None if part is None else function(part)
+            return type(part)(**{name: inside(value) for name, value in vars(part).items()})
+
+        mapped: Batch = inside(self)
+        return mapped
+
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
-        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        return self.map(lambda tensor: tensor.to(device))

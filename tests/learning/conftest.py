@@ -16,7 +16,13 @@ from tokenq.learning.sync import Periodic
 from tokenq.learning.target import Target, TargetConfig
 from tokenq.learning.values import Head
 from tokenq.nets.language import LanguageQ, ValueHead
-from tokenq.types import Batch
+from tokenq.types import Batch, References, Texts
+
+
+def prompts_of_one(b: int, n: int) -> Texts:
+    """One token each, and a decision at every token after it."""
+    tokens, none = torch.zeros(b, n + 1, dtype=torch.long), torch.zeros(b, 0, dtype=torch.long)
+    return Texts(tokens, torch.ones_like(tokens), torch.arange(n + 1).repeat(b, 1), none, none)
 
 
 @pytest.fixture(scope="session")
@@ -25,25 +31,24 @@ def batch_of() -> Callable[..., Batch]:
 
     def make(actions: list[list[int]], k: int = 0, **fields: Any) -> Batch:
         b, n = len(actions), len(actions[0])
+        record = {
+            "logit": torch.zeros(b, n),
+            "logsumexp": torch.zeros(b, n + 1),
+            "plausible": torch.zeros(b, n + 1, k, dtype=torch.long),
+            "plausible_logit": torch.zeros(b, n + 1, k),
+        }
         plain = {
-            "tokens": torch.zeros(b, n + 1, dtype=torch.long),
-            "attention": torch.ones(b, n + 1, dtype=torch.long),
-            "states": torch.arange(n + 1).repeat(b, 1),
             "actions": torch.tensor(actions),
             "rewards": torch.zeros(b, n),
             "continues": torch.ones(b, n),
             "decided": torch.ones(b, n, dtype=torch.bool),
             "rated": torch.ones(b, n, dtype=torch.bool),
-            "reference_logit": torch.zeros(b, n),
-            "reference_logsumexp": torch.zeros(b, n + 1),
-            "plausible": torch.zeros(b, n + 1, k, dtype=torch.long),
-            "plausible_logit": torch.zeros(b, n + 1, k),
             "weight": torch.ones(b),
             "index": torch.arange(b),
-            "source": torch.zeros(b, 0, dtype=torch.long),
-            "source_attention": torch.zeros(b, 0, dtype=torch.long),
         }
-        return Batch(**(plain | {name: torch.as_tensor(value) for name, value in fields.items()}))
+        given = {name: torch.as_tensor(value) for name, value in fields.items()}
+        references = References(**(record | {name: given.pop(name) for name in record if name in given}))
+        return Batch(inputs=prompts_of_one(b, n), record=references, **(plain | given))
 
     return make
 

@@ -30,8 +30,8 @@ def test_metrics_of_an_untrained_calibrated_policy(
     returns = np.array([episode.total_reward for episode in episodes])
     assert (metrics["q_max"], metrics["value_mean"], metrics["target_gap"]) == (0.0, 0.0, 0.0)
     assert metrics["return_max"] == pytest.approx((returns.max() - returns.mean()) / returns.std())
-    logits = learner.network.model(input_ids=batch.tokens, attention_mask=batch.attention).logits.detach()
-    logits = logits[torch.arange(6).unsqueeze(1), batch.states[:, :-1]][batch.decided]
+    logits = learner.network.model(input_ids=batch.texts.tokens, attention_mask=batch.texts.attention).logits.detach()
+    logits = logits[torch.arange(6).unsqueeze(1), batch.texts.states[:, :-1]][batch.decided]
     assert np.array_equal(greedy[batch.decided], logits.argmax(-1))
     entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
     assert metrics["entropy"] == pytest.approx(float(entropy), abs=1e-5)
@@ -60,7 +60,7 @@ def test_realised_return_pays_for_the_distance_only_if_the_objective_does(
     predicted, realised = calibration(learner, batch)
     values = learner.network(batch)
     ours = values.at(batch.actions) - values.logsumexp[:, :-1]
-    distance = 0.3 * (ours - batch.reference_logit + batch.reference_logsumexp[:, :-1])[0].detach()
+    distance = 0.3 * (ours - batch.reference.logit + batch.reference.logsumexp[:, :-1])[0].detach()
     assert distance.abs().min() > 1e-3
     e = distance.tolist() if pays else [0.0] * 3
     g1 = 2 + 0.9 * (4 - e[2])

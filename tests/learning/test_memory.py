@@ -52,7 +52,7 @@ def update(learner: Learner, batch: Batch) -> object:
 
 
 def pretraining(learner: Learner, batch: Batch) -> None:
-    next_token_loss(learner.network, list(batch.tokens)).backward()
+    next_token_loss(learner.network, list(batch.texts.tokens)).backward()
 
 
 def record(learner: Learner, batch: Batch) -> object:

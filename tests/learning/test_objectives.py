@@ -13,7 +13,7 @@ from tokenq.errors import ConfigError
 from tokenq.learning.objectives import DQN, DoubleDQN, Plausible, Soft, Vocabulary
 from tokenq.learning.values import ActionValues, Head, Logits, Raw
 from tokenq.nets.action_values import Dense
-from tokenq.types import Batch
+from tokenq.types import Batch, References, Texts
 
 BatchOf = Callable[..., Batch]
 
@@ -30,7 +30,7 @@ def two_decisions(batch_of: BatchOf, terminated: bool, rated: bool = True) -> Ba
         rewards=[[1.0, 2.0 if rated else 0.0]],
         continues=[[1.0, 0.0 if terminated else 1.0]],
         rated=[[True, rated]],
-        reference_logsumexp=torch.full((1, 3), LN2),
+        logsumexp=torch.full((1, 3), LN2),
     )
 
 
@@ -83,7 +83,7 @@ def three_actions(batch_of: BatchOf) -> tuple[Dense, Dense, Batch]:
     batch = batch_of(
         [[1, 2]],
         rewards=[[1.0, 0.0]],
-        reference_logit=[[0.25, 1.0]],
+        logit=[[0.25, 1.0]],
         plausible=torch.tensor([[[1, 2]] * 3]),
         plausible_logit=torch.tensor([[[0.0, 0.0], [1.0, 3.5], [2.0, 0.5]]]),
     )
@@ -116,13 +116,15 @@ def test_tokens_that_the_reference_finds_improbable_do_not_count(batch_of: Batch
     """The first candidate always counts, the second only where its probability reaches the bound."""
     _, lagging, batch = three_actions(batch_of)
     probability = torch.tensor([[[0.5, 0.5], [0.01, 0.9], [0.01, 0.01]]])
-    batch = replace(batch, plausible_logit=probability.log(), plausible=torch.tensor([[[1, 2], [0, 2], [2, 1]]]))
+    said = replace(
+        batch.reference, plausible_logit=probability.log(), plausible=torch.tensor([[[1, 2], [0, 2], [2, 1]]])
+    )
+    batch = replace(batch, record=said)
     goal = DQN(Raw(), Plausible(2, 0.02), 0.5).loss(lagging, lambda: lagging, batch).target
     # s_1: the first candidate (8) always counts and the probable one (4) too; s_2: 2 counts (2), 1 (5) does not.
     assert goal[0].tolist() == [1 + 4.0, 1.0]
-    batch = replace(
-        batch, plausible=torch.tensor([[[1, 2], [2, 0], [1, 2]]]), plausible_logit=probability.flip(-1).log()
-    )
+    said = replace(said, plausible=torch.tensor([[[1, 2], [2, 0], [1, 2]]]), plausible_logit=probability.flip(-1).log())
+    batch = replace(batch, record=said)
     goal = DQN(Raw(), Plausible(2, 0.02), 0.5).loss(lagging, lambda: lagging, batch).target
     # Now s_1's best (8) is improbable, which leaves 4.
     assert goal[0].tolist() == [1 + 2.0, 2.5]
@@ -165,23 +167,29 @@ def test_padding_and_order_change_nothing(objective: Soft | DQN | DoubleDQN, see
     g = torch.Generator().manual_seed(seed)
     b, n, a = 3, 4, 5
     rated = torch.rand(b, n, generator=g) < 0.7
+    record = References(
+        logit=torch.randn(b, n, generator=g),
+        logsumexp=torch.randn(b, n + 1, generator=g),
+        plausible=torch.randint(a, (b, n + 1, 2), generator=g),
+        plausible_logit=torch.randn(b, n + 1, 2, generator=g),
+    )
+    none = torch.zeros(b, 0, dtype=torch.long)
     batch = Batch(
-        tokens=torch.zeros(b, n + 1, dtype=torch.long),
-        attention=torch.ones(b, n + 1, dtype=torch.long),
-        states=torch.arange(n + 1).repeat(b, 1),
+        inputs=Texts(
+            torch.zeros(b, n + 1, dtype=torch.long),
+            torch.ones(b, n + 1, dtype=torch.long),
+            torch.arange(n + 1).repeat(b, 1),
+            none,
+            none,
+        ),
         actions=torch.randint(a, (b, n), generator=g),
         rewards=torch.randn(b, n, generator=g) * rated,
         continues=torch.cat([torch.ones(b, n - 1), torch.randint(2, (b, 1), generator=g).float()], dim=1),
         decided=torch.ones(b, n, dtype=torch.bool),
         rated=rated,
-        reference_logit=torch.randn(b, n, generator=g),
-        reference_logsumexp=torch.randn(b, n + 1, generator=g),
-        plausible=torch.randint(a, (b, n + 1, 2), generator=g),
-        plausible_logit=torch.randn(b, n + 1, 2, generator=g),
         weight=torch.ones(b),
         index=torch.arange(b),
-        source=torch.zeros(b, 0, dtype=torch.long),
-        source_attention=torch.zeros(b, 0, dtype=torch.long),
+        record=record,
     )
     online, lagging = (
         Dense(torch.randn(b, n + 1, a, generator=g), torch.randn(b, n + 1, generator=g)) for _ in range(2)
@@ -189,11 +197,10 @@ def test_padding_and_order_change_nothing(objective: Soft | DQN | DoubleDQN, see
     expected = objective.loss(online, lambda: lagging, batch).per_decision[[2, 0, 1]]
 
     def padded(x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([x[[2, 0, 1]], x.new_zeros(b, extra, *x.shape[2:])], dim=1)
+        return torch.cat([x[[2, 0, 1]], x.new_zeros(b, extra, *x.shape[2:])], dim=1) if x.dim() > 1 else x[[2, 0, 1]]
 
-    rows = {name: padded(x) if x.dim() > 1 else x[[2, 0, 1]] for name, x in vars(batch).items()}
     longer = [Dense(padded(x.values), padded(x.state_value)) for x in (online, lagging)]
-    loss = objective.loss(longer[0], lambda: longer[1], Batch(**rows))
+    loss = objective.loss(longer[0], lambda: longer[1], batch.map(padded))
     assert torch.allclose(loss.per_decision[:, :n][rated[[2, 0, 1]]], expected[rated[[2, 0, 1]]], atol=1e-5)
 
 

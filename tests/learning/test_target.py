@@ -43,8 +43,8 @@ def shift(network: LanguageQ) -> None:
 
 
 def hidden(network: LanguageQ, batch: Batch) -> torch.Tensor:
-    read = {"input_ids": batch.tokens, "attention_mask": batch.attention, "use_cache": False}
-    return network.causal.base_model(**read).last_hidden_state[batch.attention.bool()]
+    read = {"input_ids": batch.texts.tokens, "attention_mask": batch.texts.attention, "use_cache": False}
+    return network.causal.base_model(**read).last_hidden_state[batch.texts.attention.bool()]
 
 
 @pytest.mark.parametrize("scope", [Full(), LastLayers(1), LastLayers(2), HeadOnly()])

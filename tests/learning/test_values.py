@@ -67,8 +67,8 @@ def test_value_of_calibrated_logits_is_the_soft_maximum_of_their_q(beta: float, 
     ours, reference = torch.randn(2, 1, 3, 6, generator=generator)
     batch = batch_of(
         [[0, 4]],
-        reference_logit=reference[:, [0, 1], [0, 4]],
-        reference_logsumexp=reference.logsumexp(-1),
+        logit=reference[:, [0, 1], [0, 4]],
+        logsumexp=reference.logsumexp(-1),
     )
     values = Dense(ours)
     q = beta * (ours - reference)

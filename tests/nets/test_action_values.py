@@ -30,9 +30,9 @@ def both(
     batch = recorded(network, random_episodes(5))
     factored = network(batch)
     assert isinstance(factored, Factored)
-    logits = network.model(input_ids=batch.tokens, attention_mask=batch.attention).logits
+    logits = network.model(input_ids=batch.texts.tokens, attention_mask=batch.texts.attention).logits
     rows = torch.arange(5).unsqueeze(1)
-    return factored, Dense(logits[rows, batch.states]), batch, network
+    return factored, Dense(logits[rows, batch.texts.states]), batch, network
 
 
 def near(a: torch.Tensor, b: torch.Tensor) -> bool:

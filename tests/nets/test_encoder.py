@@ -201,11 +201,13 @@ def test_a_lagging_copy_stays_where_it_was(name: str) -> None:
 def test_plausible_actions_fill_up_where_there_are_few(name: str) -> None:
     network = network_of(name)
     batch = batch_of(network, episodes_of(name), k=8)
-    assert batch.plausible.shape[-1] == 8
-    assert torch.isfinite(batch.plausible_logit[batch.decided.nonzero()[:, 0], batch.decided.nonzero()[:, 1]]).all()
+    assert batch.reference.plausible.shape[-1] == 8
+    assert torch.isfinite(
+        batch.reference.plausible_logit[batch.decided.nonzero()[:, 0], batch.decided.nonzero()[:, 1]]
+    ).all()
     if name == "classifier":
-        assert (batch.plausible[:, 0, 3:] == batch.plausible[:, 0, :1]).all()
-        assert set(batch.plausible[0, 0].tolist()) == {0, 1, 2}
+        assert (batch.reference.plausible[:, 0, 3:] == batch.reference.plausible[:, 0, :1]).all()
+        assert set(batch.reference.plausible[0, 0].tolist()) == {0, 1, 2}
 
 
 def test_which_network_a_model_is() -> None:

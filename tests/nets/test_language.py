@@ -28,8 +28,8 @@ def test_answers_agree_with_the_logits_of_the_model(
     batch = recorded(network, random_episodes(4))
     values = network(batch)
     assert isinstance(values, Factored if family in PLAIN else Dense)
-    logits = network.model(input_ids=batch.tokens, attention_mask=batch.attention).logits
-    logits = logits[torch.arange(4).unsqueeze(1), batch.states]
+    logits = network.model(input_ids=batch.texts.tokens, attention_mask=batch.texts.attention).logits
+    logits = logits[torch.arange(4).unsqueeze(1), batch.texts.states]
     taken = logits[:, :-1].gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1)
     states = torch.cat([batch.decided[:, :1], batch.decided], dim=1)
     assert torch.allclose(values.at(batch.actions)[batch.decided], taken[batch.decided], atol=1e-4)

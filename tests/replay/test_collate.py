@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tokenq.errors import DataError
 from tokenq.replay.buffer import Sample
 from tokenq.replay.collate import collate
-from tokenq.types import Episode, ReferenceRecord
+from tokenq.types import Batch, Episode, ReferenceRecord
 
 
 def _sample(*episodes: Episode) -> Sample:
@@ -24,18 +24,18 @@ def test_two_episodes_by_hand() -> None:
     short_record = ReferenceRecord(np.zeros(1), np.ones(2), np.array([[4], [5]]), np.array([[0.4], [0.5]]))
     short = Episode(np.array([20, 21]), np.array([1]), np.array([1.0]), True, short_record)
     batch = collate(_sample(long, short), pad_token=9)
-    assert batch.tokens.tolist() == [[10, 11, 12, 13, 14], [20, 21, 9, 9, 9]]
-    assert batch.attention.tolist() == [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]
-    assert batch.states.tolist() == [[0, 2, 4], [0, 1, 0]]
+    assert batch.texts.tokens.tolist() == [[10, 11, 12, 13, 14], [20, 21, 9, 9, 9]]
+    assert batch.texts.attention.tolist() == [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]
+    assert batch.texts.states.tolist() == [[0, 2, 4], [0, 1, 0]]
     assert batch.actions.tolist() == [[11, 13], [21, 0]]
     assert batch.rewards.tolist() == [[0.0, 2.0], [1.0, 0.0]]
     assert batch.continues.tolist() == [[1.0, 1.0], [0.0, 0.0]]
     assert batch.decided.tolist() == [[True, True], [True, False]]
     assert batch.rated.tolist() == [[False, True], [True, False]]
-    assert batch.reference_logit.tolist() == [[0.5, 0.25], [0.0, 0.0]]
-    assert batch.reference_logsumexp.tolist() == [[1.0, 2.0, 3.0], [1.0, 1.0, 0.0]]
-    assert batch.plausible.tolist() == [[[1], [2], [3]], [[4], [5], [0]]]
-    assert batch.plausible_logit[1].flatten().tolist() == pytest.approx([0.4, 0.5, 0.0])
+    assert batch.reference.logit.tolist() == [[0.5, 0.25], [0.0, 0.0]]
+    assert batch.reference.logsumexp.tolist() == [[1.0, 2.0, 3.0], [1.0, 1.0, 0.0]]
+    assert batch.reference.plausible.tolist() == [[[1], [2], [3]], [[4], [5], [0]]]
+    assert batch.reference.plausible_logit[1].flatten().tolist() == pytest.approx([0.4, 0.5, 0.0])
     assert batch.weight.tolist() == [0.5, 1.0]
     assert batch.index.tolist() == [0, 1]
 
@@ -50,25 +50,32 @@ def test_padding_changes_nothing_about_an_episode(make_episode, data: st.DataObj
     for row, episode in enumerate(episodes):
         alone = collate(_sample(episode), pad_token=0)
         length, n = len(episode.tokens), len(episode.decisions)
-        sizes = {"tokens": length, "attention": length, "states": n + 1, "reference_logsumexp": n + 1}
+        sizes = {"tokens": length, "attention": length, "states": n + 1, "logsumexp": n + 1}
         sizes |= {"plausible": n + 1, "plausible_logit": n + 1}
-        for name, tensor in vars(alone).items():
+        padded = tensors(together)
+        for name, tensor in tensors(alone).items():
             if name not in ("weight", "index"):
                 size = sizes.get(name, n)
-                assert torch.equal(getattr(together, name)[row, :size], tensor[0]), name
-                assert not getattr(together, name)[row, size:].any(), name
+                assert torch.equal(padded[name][row, :size], tensor[0]), name
+                assert not padded[name][row, size:].any(), name
+
+
+def tensors(batch: Batch) -> dict[str, torch.Tensor]:
+    """Every tensor of a batch, by its own name."""
+    inner = {"inputs", "record"}
+    return {**{k: v for k, v in vars(batch).items() if k not in inner}, **vars(batch.texts), **vars(batch.reference)}
 
 
 def test_types_are_those_of_the_batch(make_episode) -> None:
     batch = collate(_sample(make_episode([1, 2, 3], n=2)), pad_token=0)
     whole = {"tokens", "attention", "states", "actions", "plausible", "index", "source", "source_attention"}
-    for name, tensor in vars(batch).items():
+    for name, tensor in tensors(batch).items():
         expected = torch.int64 if name in whole else torch.bool if name in ("decided", "rated") else torch.float32
         assert tensor.dtype == expected, name
 
 
 def test_no_plausible_tokens_is_an_axis_of_length_zero(make_episode) -> None:
-    assert collate(_sample(make_episode([1, 2, 3], n=2, k=0)), pad_token=0).plausible.shape == (1, 3, 0)
+    assert collate(_sample(make_episode([1, 2, 3], n=2, k=0)), pad_token=0).reference.plausible.shape == (1, 3, 0)
 
 
 def test_an_episode_without_record_is_refused(make_episode) -> None:

@@ -187,7 +187,7 @@ def _norm(parameters: Sequence[nn.Parameter]) -> float:
 
 
 def _split(batch: Batch, parts: int) -> list[Batch]:
-    if parts == 1:
-        return [batch]
-    fields = {name: tensor.tensor_split(parts) for name, tensor in vars(batch).items()}
-    return [Batch(**{name: tensors[i] for name, tensors in fields.items()}) for i in range(parts)]
+    def part(i: int) -> Batch:
+        return batch.map(lambda tensor: tensor.tensor_split(parts)[i])
+
+    return [batch] if parts == 1 else [part(i) for i in range(parts)]

@@ -50,7 +50,7 @@ class ActionValues(Protocol):
 def log_ratio(values: ActionValues, batch: Batch) -> Float[Tensor, "B N"]:
     """ρ = log π(a|s) − log π_ref(a|s) of the taken actions, in nats, without gradient."""
     policy = values.at(batch.actions).detach() - values.logsumexp[:, :-1]
-    return policy - (batch.reference_logit - batch.reference_logsumexp[:, :-1])
+    return policy - (batch.reference.logit - batch.reference.logsumexp[:, :-1])
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Raw:
 
     def among_plausible(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S k"]:
         """Q of the reference's k most probable tokens at each state."""
-        return values.among(batch.plausible)
+        return values.among(batch.reference.plausible)
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,15 @@ class Logits:
 
     def q(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B N"]:
         """Q of the taken actions, differentiable."""
-        return self.beta * (values.at(batch.actions) - batch.reference_logit)
+        return self.beta * (values.at(batch.actions) - batch.reference.logit)
 
     def state_value(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:
         """The soft value V(s) = β·(lse ℓ_θ − lse ℓ_ref), without gradient."""
-        return self.beta * (values.logsumexp - batch.reference_logsumexp)
+        return self.beta * (values.logsumexp - batch.reference.logsumexp)
 
     def among_plausible(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S k"]:
         """Q of the reference's k most probable tokens at each state."""
-        return self.beta * (values.among(batch.plausible) - batch.plausible_logit)
+        return self.beta * (values.among(batch.reference.plausible) - batch.reference.plausible_logit)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Head:
 
     def q(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B N"]:
         """Q of the taken actions, differentiable with respect to the policy and the head."""
-        reference = batch.reference_logit - batch.reference_logsumexp[:, :-1]
+        reference = batch.reference.logit - batch.reference.logsumexp[:, :-1]
         advantage = self.beta * (values.log_probability(batch.actions, self.samples) - reference)
         return self._head(values)[:, :-1] + advantage
 

@@ -58,8 +58,9 @@ class EncoderQ(nn.Module):
 
     def forward(self, batch: Batch) -> Dense:
         """Answers to every question about the batch's decision states, from one pass over the sources."""
-        read = (batch.source, batch.source_attention)
-        return self.at_states(batch.tokens, batch.attention, batch.states, batch.valid, *read)
+        texts = batch.texts
+        read = (texts.source, texts.source_attention)
+        return self.at_states(texts.tokens, texts.attention, texts.states, batch.valid, *read)
 
     def at_states(
         self,

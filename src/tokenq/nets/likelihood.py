@@ -49,8 +49,9 @@ def decision_loss(network: QNetwork, batch: Batch) -> Float[Tensor, ""]:
         log = network(batch).log_probability(batch.actions, samples=0)
         loss: Tensor = -log[batch.decided].mean()
         return loss
-    hidden = network.hidden(batch.tokens, batch.attention, batch.source, batch.source_attention)
-    states = at_positions(hidden, batch.states)[:, :-1][batch.decided]
+    texts = batch.texts
+    hidden = network.hidden(texts.tokens, texts.attention, texts.source, texts.source_attention)
+    states = at_positions(hidden, texts.states)[:, :-1][batch.decided]
     return network.readout.cross_entropy(states, batch.actions[batch.decided])
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tokenq.errors import DataError
 from tokenq.replay.buffer import Sample
-from tokenq.types import Batch, Episode, ReferenceRecord
+from tokenq.types import Batch, Episode, ReferenceRecord, References, Texts
 
 
 def collate(sample: Sample, pad_token: int) -> Batch:
@@ -22,23 +22,29 @@ def collate(sample: Sample, pad_token: int) -> Batch:
     episodes = sample.episodes
     records = _records(episodes)
     rewards = [episode.rewards for episode in episodes]
-    return Batch(
+    texts = Texts(
         tokens=_padded([episode.tokens for episode in episodes], torch.int64, pad_token),
         attention=_padded([np.ones(len(episode.tokens)) for episode in episodes], torch.int64),
         states=_padded([episode.states for episode in episodes], torch.int64),
+        source=_padded([episode.source for episode in episodes], torch.int64, pad_token),
+        source_attention=_padded([np.ones(len(episode.source)) for episode in episodes], torch.int64),
+    )
+    references = References(
+        logit=_padded([record.logit for record in records], torch.float32),
+        logsumexp=_padded([record.logsumexp for record in records], torch.float32),
+        plausible=_padded([record.plausible for record in records], torch.int64),
+        plausible_logit=_padded([record.plausible_logit for record in records], torch.float32),
+    )
+    return Batch(
+        inputs=texts,
         actions=_padded([episode.actions for episode in episodes], torch.int64),
         rewards=_padded([np.nan_to_num(row) for row in rewards], torch.float32),
         continues=_padded([_continues(episode) for episode in episodes], torch.float32),
         decided=_padded([np.ones(len(row)) for row in rewards], torch.bool),
         rated=_padded([~np.isnan(row) for row in rewards], torch.bool),
-        reference_logit=_padded([record.logit for record in records], torch.float32),
-        reference_logsumexp=_padded([record.logsumexp for record in records], torch.float32),
-        plausible=_padded([record.plausible for record in records], torch.int64),
-        plausible_logit=_padded([record.plausible_logit for record in records], torch.float32),
         weight=torch.from_numpy(sample.weight),
         index=torch.from_numpy(sample.index),
-        source=_padded([episode.source for episode in episodes], torch.int64, pad_token),
-        source_attention=_padded([np.ones(len(episode.source)) for episode in episodes], torch.int64),
+        record=references,
     )
 
 
