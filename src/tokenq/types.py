@@ -166,6 +166,14 @@ class Batch:
             raise ConfigError("values: got calibrated values where there is no reference model; set values to raw")
         return self.record
 
+    @property
+    def following(self) -> "Batch":
+        """The same decisions, with the reference's record of the states after them alone: N states instead of S."""
+        if self.record is None:
+            return self
+        after = {name: tensor[:, 1:] for name, tensor in vars(self.record).items() if name != "logit"}
+        return replace(self, record=replace(self.record, **after))
+
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with every tensor replaced by `function` of it."""
 

@@ -83,7 +83,7 @@ class Vocabulary:
     """No candidate tokens are stored with an episode."""
 
     def best(self, values: Raw | Logits, chooser: ActionValues, judge: ActionValues, batch: Batch) -> Tensor:
-        """`judge`'s value of the action that `chooser` likes best, [B, S]."""
+        """`judge`'s value of the action that `chooser` likes best, for each of their states."""
         if chooser is judge:
             return judge.maximum[0]
         return judge.among(chooser.maximum[1].unsqueeze(-1)).squeeze(-1)
@@ -113,7 +113,7 @@ class Plausible:
         return self.k
 
     def best(self, values: Raw | Logits, chooser: ActionValues, judge: ActionValues, batch: Batch) -> Tensor:
-        """`judge`'s value of the candidate that `chooser` likes best, [B, S]."""
+        """`judge`'s value of the candidate that `chooser` likes best, for each of their states."""
         probability = (batch.reference.plausible_logit - batch.reference.logsumexp.unsqueeze(-1)).exp()
         excluded = probability < self.probability
         excluded[..., 0] = False
@@ -143,8 +143,8 @@ class DQN:
 
     def loss(self, online: ActionValues, target: Target, batch: Batch) -> Loss:
         """The loss of every decision."""
-        lagging = target()
-        return _one_step(self, online, batch, self.over.best(self.values, lagging, lagging, batch))
+        lagging = target().following
+        return _one_step(self, online, batch, self.over.best(self.values, lagging, lagging, batch.following))
 
     def bootstrap(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:
         """The largest Q of each state."""
@@ -173,16 +173,17 @@ class DoubleDQN:
 
     def loss(self, online: ActionValues, target: Target, batch: Batch) -> Loss:
         """The loss of every decision."""
-        return _one_step(self, online, batch, self.over.best(self.values, online, target(), batch))
+        best = self.over.best(self.values, online.following, target().following, batch.following)
+        return _one_step(self, online, batch, best)
 
     def bootstrap(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:
         """The largest Q of each state."""
         return self.over.best(self.values, values, values, batch)
 
 
-def _one_step(objective: DQN | DoubleDQN, online: ActionValues, batch: Batch, value: Float[Tensor, "B S"]) -> Loss:
+def _one_step(objective: DQN | DoubleDQN, online: ActionValues, batch: Batch, value: Float[Tensor, "B N"]) -> Loss:
     q = objective.values.q(online, batch)
-    goal = batch.rewards + objective.gamma * batch.continues * value[:, 1:]
+    goal = batch.rewards + objective.gamma * batch.continues * value
     return Loss(squared_error(q, goal), q.detach(), goal)
 
 

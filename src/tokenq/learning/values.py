@@ -19,7 +19,12 @@ class ActionValues(Protocol):
     """Values of all actions at the decision states of a batch, behind four questions.
 
     Only `at` and `log_probability` have a gradient. `state_value` is there if the network has a value head.
+    `following` asks the same at the states after the decisions alone, N instead of S; for targets of one step.
     """
+
+    @property
+    def following(self) -> "ActionValues":
+        """The answers at s_1 to s_N."""
 
     @property
     def state_value(self) -> Float[Tensor, "B S"] | None:

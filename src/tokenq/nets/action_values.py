@@ -21,6 +21,11 @@ class Dense:
     values: Float[Tensor, "B S A"]
     state_value: Float[Tensor, "B S"] | None = None
 
+    @property
+    def following(self) -> "Dense":
+        """The same answers at the states after the decisions."""
+        return Dense(self.values[:, 1:], None if self.state_value is None else self.state_value[:, 1:])
+
     def at(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """The value of each taken action, differentiable."""
         return self.values[:, :-1].gather(-1, actions.unsqueeze(-1)).squeeze(-1)
@@ -76,6 +81,12 @@ class Factored:
     readout: Readout
     valid: Bool[Tensor, "B S"]
     state_value: Float[Tensor, "B S"] | None = None
+
+    @property
+    def following(self) -> "Factored":
+        """The same answers at the states after the decisions."""
+        value = None if self.state_value is None else self.state_value[:, 1:]
+        return Factored(self.hidden[:, 1:], self.readout, self.valid[:, 1:], value)
 
     def at(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """The logit of each taken token; its gradient touches one row of the output matrix per decision."""
