@@ -44,10 +44,10 @@ from tokenq.nets.architectures import Transformer
 from tokenq.nets.loading import save_model
 from tokenq.nets.tokenizers import Words
 from tokenq.replay.rows import read_rows
+from tokenq.run.drive import updates
 from tokenq.run.report import versions
 from tokenq.run.seeding import seed_everything
 from tokenq.run.supervise import pretrain_model
-from tokenq.run.train import updates
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "feedback.json"

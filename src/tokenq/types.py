@@ -1,7 +1,7 @@
-"""The two shapes that travel: an episode (token time) and a batch (decision time).
+"""The shapes that travel: an episode (token time) or steps (environment time), and a batch (decision time).
 
 Letters in shapes: L tokens, E tokens of a source, N decisions, S = N + 1 decision states, k plausible tokens,
-B episodes in a batch.
+B episodes in a batch, M environments.
 """
 
 from collections.abc import Callable, Mapping
@@ -86,6 +86,24 @@ class Episode:
     def with_record(self, record: ReferenceRecord) -> "Episode":
         """The same episode carrying the reference's record."""
         return replace(self, record=record)
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """One step of every environment. `after` is what it led to, also where the episode ended there."""
+
+    before: Shaped[np.ndarray, "M *shape"]
+    actions: Int[np.ndarray, "M"]
+    rewards: Float[np.ndarray, "M"]
+    after: Shaped[np.ndarray, "M *shape"]
+    terminated: Bool[np.ndarray, "M"]
+    truncated: Bool[np.ndarray, "M"]
+
+    @property
+    def ended(self) -> Bool[np.ndarray, "M"]:
+        """Which episodes are over, in either way."""
+        ended: np.ndarray = self.terminated | self.truncated
+        return ended
 
 
 @dataclass(frozen=True, eq=False)

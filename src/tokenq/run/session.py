@@ -1,7 +1,8 @@
 """Everything that a run is made of while it trains, and how it is saved and continued."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from tokenq.acting.explore import Boltzmann
 from tokenq.acting.rollout import PromptOrder, Rollout, RolloutSettings, Writer
 from tokenq.config.train import TrainConfig
 from tokenq.evaluation.policy import Evaluator
-from tokenq.learning.learner import Learner, Optimisation
-from tokenq.learning.scaling import PerPrompt, ReturnStatistics, Standardise, WorstIsZero
+from tokenq.learning.diagnostics import diagnose
+from tokenq.learning.learner import Learner, Report
+from tokenq.learning.scaling import PerPrompt, Standardise, WorstIsZero
 from tokenq.learning.target import Target
 from tokenq.nets import loading
 from tokenq.nets.encoder import QNetwork
@@ -23,8 +25,11 @@ from tokenq.nets.reference import Reference
 from tokenq.replay.buffer import Replay
 from tokenq.replay.shards import load_replay, save_replay
 from tokenq.run.data import Data
+from tokenq.run.learning import learner_state, optimisation, restore_learner
 from tokenq.run.models import codec_of
-from tokenq.types import Episode
+from tokenq.run.report import write_completions
+from tokenq.training import offline, online
+from tokenq.types import Batch, Episode
 
 CHECKPOINTS = "checkpoints"
 STATE = "state.safetensors"
@@ -78,15 +83,9 @@ class Session:
         save_replay(self.replay, folder / REPLAY, previous / REPLAY if previous else None)
 
     def _state(self, metrics_offset: int) -> dict[str, Any]:
-        learner, rollout = self.learner, self.rollout
-        return {
-            "parameters": {n: p.detach() for n, p in self.network.named_parameters() if p.requires_grad},
-            "optimiser": learner.optimiser.state_dict(),
-            "target": learner.target.tensors(),
-            "target_counters": learner.target.counters(),
+        rollout = self.rollout
+        return learner_state(self.learner) | {
             "random": checkpoint.capture({"replay": self.rng}),
-            "statistics": asdict(learner.statistics),
-            "update": learner.update_count,
             "cursor": rollout.order.cursor if rollout else None,
             "reward_calls": rollout.reward_calls if rollout else None,
             "rollout_metrics": rollout.metrics if rollout else None,
@@ -98,14 +97,7 @@ class Session:
     def restore(self, folder: Path) -> int:
         """Go back to a checkpoint; the number of bytes of metrics that belong to it."""
         state = checkpoint.load_tensors(folder / STATE)
-        learner = self.learner
-        for name, parameter in self.network.named_parameters():
-            if parameter.requires_grad:
-                parameter.data.copy_(state["parameters"][name])
-        learner.optimiser.load_state_dict(state["optimiser"])
-        learner.target.restore(state["target"], state["target_counters"])
-        learner.statistics = ReturnStatistics(**state["statistics"])
-        learner.update_count = state["update"]
+        restore_learner(self.learner, state)
         if self.rollout is not None:
             self.rollout.order.cursor = state["cursor"]
             self.rollout.reward_calls = state["reward_calls"]
@@ -118,6 +110,69 @@ class Session:
         checkpoint.restore(state["random"], {"replay": self.rng})
         offset: int = state["metrics_offset"]
         return offset
+
+    def opening(self) -> list[str]:
+        """What is said before the first update."""
+        parameters = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
+        target = f"target network {self.learner.target.bytes:,} bytes"
+        lines = [f"{self.data.name}: {parameters:,} trained parameters, {target}"]
+        if not self.network.factored:
+            lines.append("this model scales or caps its logits: full logit tensors are used, which costs memory")
+        return lines + [f"{name}: {value:.3f}" for name, value in self.data.bounds.items()]
+
+    def begin(self) -> None:
+        """Fill the replay with the scored episodes of the data."""
+        if self.logged:
+            episodes = self.reference.record(self.logged)
+            self.replay.add(episodes)
+            self.learner.observe(episodes)
+
+    def measure(self) -> dict[str, float] | None:
+        """The metrics of an evaluation; None where there is nothing to score with."""
+        return None if self.evaluator is None else self.evaluator.evaluate().metrics
+
+    def learn(self) -> Iterator[tuple[Report, Batch]]:
+        """Make the updates that are left: from the data first, then from fresh text."""
+        config = self.config
+        size = config.per_device_train_batch_size * config.gradient_accumulation_steps
+        yield from offline(self.learner, self.replay, batch_size=size, until=self.offline_until, rng=self.rng)
+        if self.rollout is not None:
+            yield from online(
+                self.learner,
+                self.replay,
+                partial(self._write_episodes, self.rollout),
+                batch_size=size,
+                since=self.offline_until,
+                until=config.max_steps,
+                steps_per_generation=config.steps_per_generation,
+                rng=self.rng,
+            )
+
+    def _write_episodes(self, rollout: Rollout, update: int) -> list[Episode]:
+        """A rollout before this update; the first one of every `logging_steps` updates is kept as a table."""
+        config = self.config
+        before = update - config.steps_per_generation
+        first = update == self.offline_until or update // config.logging_steps > before // config.logging_steps
+        with rollout.repeatable():
+            episodes = rollout(update)
+            if config.log_completions and first and rollout.completions is not None:
+                write_completions(self.folder, update, rollout.completions.table())
+        return episodes
+
+    def row(self, report: Report, batch: Batch) -> dict[str, Any]:
+        """One line of metrics."""
+        rollout = self.rollout
+        diagnosed, greedy = diagnose(self.learner, batch)
+        fresh = report.update > self.offline_until
+        row: dict[str, Any] = {"update": report.update, "phase": "online" if fresh else "offline"}
+        row |= report.metrics | diagnosed | {"replay_episodes": len(self.replay)}
+        episodes = self.replay.stored(batch.index.cpu().numpy())
+        row["unseen_greedy_share"] = self.replay.unseen_share(episodes, greedy, batch.decided.cpu().numpy())
+        if rollout is not None and fresh:
+            row |= rollout.metrics
+            if hasattr(rollout.exploration, "epsilon"):
+                row["epsilon"] = rollout.exploration.epsilon(report.update)
+        return row
 
 
 def build_session(
@@ -138,7 +193,7 @@ def build_session(
         config.objective,
         Target(network, config.target, config.seed),
         config.reward_scale or default_scale,
-        _optimisation(config),
+        optimisation(config),
         accelerator,
     )
     sampling = Boltzmann(config.temperature, config.top_k, config.top_p)
@@ -179,18 +234,6 @@ def build_session(
         rollout,
         evaluator,
         offline_until,
-    )
-
-
-def _optimisation(config: TrainConfig) -> Optimisation:
-    return Optimisation(
-        learning_rate=config.learning_rate,
-        schedule=config.lr_scheduler_type,
-        warmup_steps=config.warmup_steps,
-        max_steps=config.max_steps,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        microbatches=config.gradient_accumulation_steps,
     )
 
 

@@ -21,11 +21,12 @@ from rich.console import Console
 from tokenq.config.train import TrainConfig
 from tokenq.errors import CheckpointError, ConfigError, Diverged, TokenqError
 from tokenq.nets.loading import quiet
+from tokenq.run.drive import updates
 from tokenq.run.folder import CONFIG, claim, whole_folder
 from tokenq.run.given import Given
 from tokenq.run.models import START
 from tokenq.run.session import Session
-from tokenq.run.train import finished, prepare, updates
+from tokenq.run.train import finished, prepare
 
 KEPT = frozenset({CONFIG, "summary.json", "metrics.jsonl", "curves.png"})
 """What stays of the runs of a trial that is not the best one."""

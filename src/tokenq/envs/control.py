@@ -1,0 +1,144 @@
+"""Gymnasium environments side by side, without autoreset: what a step led to is never mistaken for a fresh start.
+
+Letters: M environments.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AutoresetMode
+from jaxtyping import Bool, Float, Int, Shaped
+
+from tokenq.errors import ConfigError, DataError
+from tokenq.types import Steps
+
+SPACES = "observations: Box, Discrete; actions: Discrete"
+
+
+@dataclass(frozen=True)
+class Gymnasium:
+    """A registered Gymnasium environment."""
+
+    id: str = "CartPole-v1"
+    """Its name in the registry; `module:Name-v0` imports the module first."""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the environment."""
+
+    def make(self, num_envs: int, seed: int) -> "Environments":
+        """So many of them, with seeds of their own; nothing is reset yet."""
+        try:
+            made = gymnasium.make_vec(
+                self.id,
+                num_envs,
+                vectorization_mode="sync",
+                vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
+                **dict(self.kwargs),
+            )
+        except (gymnasium.error.Error, ImportError, TypeError) as error:
+            said = " ".join(str(error).split())
+            raise ConfigError(f"environment: got {self.id} with {dict(self.kwargs)}; {said}") from error
+        _check_spaces(self.id, made.single_observation_space, made.single_action_space)
+        return Environments(self.id, made, seed)
+
+
+class Environments:
+    """Environments that step together; each begins a new episode when its last one is over.
+
+    Every episode has a seed of its own, made from `seed`, the environment's number and the episode's number: the state
+    of an environment is known from that seed and the actions since, which is how a run is resumed.
+    """
+
+    def __init__(self, name: str, vector: gymnasium.vector.VectorEnv[Any, Any, Any], seed: int) -> None:
+        self.name = name
+        self.vector = vector
+        self.seed = seed
+        self.number = vector.num_envs
+        self.episodes = [-1] * self.number
+        self.taken: list[list[int]] = [[] for _ in range(self.number)]
+        self.observations = self._begin(np.ones(self.number, bool))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one observation; a discrete one is a number."""
+        return self.vector.single_observation_space.shape or ()
+
+    @property
+    def states(self) -> int | None:
+        """How many observations there are, if they are discrete."""
+        space = self.vector.single_observation_space
+        return int(space.n) if isinstance(space, Discrete) else None
+
+    @property
+    def actions(self) -> int:
+        """How many actions there are."""
+        space: Any = self.vector.single_action_space
+        return int(space.n)
+
+    def step(self, actions: Int[np.ndarray, "M"]) -> Steps:
+        """One action in every environment; those whose episode is over begin another one.
+
+        Raises `DataError` for an observation or reward that is not finite.
+        """
+        before = self.observations
+        first = int(getattr(self.vector.single_action_space, "start", 0))
+        after, rewards, terminated, truncated, _ = self.vector.step(actions + first)
+        self._check(after, rewards)
+        for history, action in zip(self.taken, actions.tolist(), strict=True):
+            history.append(action)
+        steps = Steps(before, actions, rewards, after, terminated, truncated)
+        self.observations = self._begin(steps.ended) if steps.ended.any() else after
+        return steps
+
+    def state(self) -> dict[str, Any]:
+        """Seeds and actions of the open episodes, for a checkpoint."""
+        return {"episodes": list(self.episodes), "taken": [list(history) for history in self.taken]}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take the open episodes of a checkpoint up where they were, by playing them again."""
+        self.episodes = [number - 1 for number in state["episodes"]]
+        self.observations = self._begin(np.ones(self.number, bool)).copy()
+        for i, history in enumerate(state["taken"]):
+            for action in history:
+                # Only the one environment steps: the others have histories of other lengths.
+                self.observations[i] = self._alone(i, action)
+        self.taken = [list(history) for history in state["taken"]]
+
+    def close(self) -> None:
+        """Let go of windows and processes."""
+        self.vector.close()
+
+    def _begin(self, which: Bool[np.ndarray, "M"]) -> Shaped[np.ndarray, "M *shape"]:
+        seeds: Any = [None] * self.number
+        for i in np.flatnonzero(which).tolist():
+            self.episodes[i] += 1
+            self.taken[i] = []
+            seeds[i] = int(np.random.SeedSequence([self.seed, i, self.episodes[i]]).generate_state(1)[0])
+        observations, _ = self.vector.reset(seed=seeds, options={"reset_mask": which})
+        self._check(observations, np.zeros(self.number))
+        return np.asarray(observations)
+
+    def _alone(self, i: int, action: int) -> Any:
+        envs: Sequence[gymnasium.Env[Any, Any]] = self.vector.envs  # type: ignore[attr-defined]
+        return envs[i].step(action + int(getattr(self.vector.single_action_space, "start", 0)))[0]
+
+    def _check(self, observations: Any, rewards: Float[np.ndarray, "M"]) -> None:
+        parts = (("observation", np.asarray(observations)), ("reward", rewards))
+        for what, values in parts:
+            broken = ~np.isfinite(values).reshape(self.number, -1).all(-1)
+            if broken.any():
+                i = int(np.flatnonzero(broken)[0])
+                where = f"environment {i} of {self.name}, episode {self.episodes[i]}, step {len(self.taken[i])}"
+                raise DataError(f"{where}: {what} {values[i]} is not finite; repair the environment")
+
+
+def _check_spaces(name: str, observations: Any, actions: Any) -> None:
+    """Raise `ConfigError` for spaces that no network here reads or answers."""
+    if not isinstance(observations, Box | Discrete) or not isinstance(actions, Discrete):
+        raise ConfigError(
+            f"environment: {name} has observations {observations} and actions {actions}; expected {SPACES}; "
+            "wrap it, for example with gymnasium.wrappers.FlattenObservation"
+        )
