@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tokenq.acting.explore import Boltzmann as Boltzmann
     from tokenq.acting.explore import EpsilonGreedy as EpsilonGreedy
+    from tokenq.config.control import ControlConfig as ControlConfig
     from tokenq.config.supervised import PretrainConfig as PretrainConfig
     from tokenq.config.train import ReplayConfig as ReplayConfig
     from tokenq.config.train import TrainConfig as TrainConfig
@@ -57,6 +58,7 @@ _HOMES = {
     "Boltzmann": "acting.explore",
     "CheckpointError": "errors",
     "ConfigError": "errors",
+    "ControlConfig": "config.control",
     "DQN": "learning.objectives",
     "DataError": "errors",
     "Diverged": "errors",

@@ -59,8 +59,8 @@ def _usage() -> str:
     )
 
 
-def _run(verb: str, schema: str, argv: list[str]) -> None:
-    """Call the function `tokenq.run.<verb>.<verb>` with the configuration that the command line asks for."""
+def _run(verb: str, schema: str, argv: list[str], module: str) -> None:
+    """Call the function `tokenq.run.<module>.<module>` with the configuration that the command line asks for."""
     from tokenq.config.parse import parse
 
     config_class = getattr(importlib.import_module(f"tokenq.config.{schema}"), f"{schema.capitalize()}Config")
@@ -68,7 +68,15 @@ def _run(verb: str, schema: str, argv: list[str]) -> None:
     from tokenq.nets.loading import quiet
 
     quiet()
-    getattr(importlib.import_module(f"tokenq.run.{verb}"), verb)(config)
+    getattr(importlib.import_module(f"tokenq.run.{module}"), module)(config)
+
+
+def _train(argv: list[str]) -> None:
+    """A language model, or an agent where there is an environment."""
+    from tokenq.config.parse import names
+
+    kind = "control" if names(argv, "environment") else "train"
+    _run("train", kind, argv, kind)
 
 
 def _env(argv: list[str]) -> None:
@@ -86,13 +94,13 @@ def _env(argv: list[str]) -> None:
 
 
 def _verb(verb: str, schema: str | None = None) -> Callable[[list[str]], None]:
-    return lambda argv: _run(verb, schema or verb, argv)
+    return lambda argv: _run(verb, schema or verb, argv, verb)
 
 
 VERBS: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "train": (
-        _verb("train"),
-        "Train a model from scores, from logs or with a reward function; every run is one folder.",
+        _train,
+        "Train a model from scores, or an agent on an `environment`; every run is one folder.",
     ),
     "evaluate": (
         _verb("evaluate"),

@@ -19,7 +19,14 @@ Row = Mapping[str, SupportsFloat | str | None]
 """The metrics of one report by name; None where a metric has no value, which is not 0."""
 
 # What a person wants to see of a row, in this order, with the name on the screen.
-_SHOWN = {"reward": "reward", "eval_reward": "eval reward", "kl": "KL", "loss": "loss"}
+_SHOWN = {
+    "reward": "reward",
+    "eval_reward": "eval reward",
+    "return": "return",
+    "eval_return": "eval return",
+    "kl": "KL",
+    "loss": "loss",
+}
 _FIRST_KEYS = ("update", "phase")
 
 

@@ -1,6 +1,6 @@
-"""The two training loops, as generators that yield one report per update.
+"""The training loops, as generators that yield one report per update.
 
-Whoever drives them decides when to log, evaluate, save and stop. Both are functions of the learner's update counter and
+Whoever drives them decides when to log, evaluate, save and stop. They are functions of the learner's update counter and
 of the state of the objects passed in, so that a resumed loop goes on exactly where the interrupted one was.
 """
 
@@ -60,6 +60,28 @@ def online(
             replay.add(episodes)
             learner.observe(episodes)
         yield _update(learner, replay, batch_size, rng)
+
+
+def agent(
+    learner: Learner,
+    step: Callable[[int], None],
+    sample: Callable[[], Batch],
+    *,
+    steps: int,
+    updates: int,
+    until: int,
+) -> Iterator[tuple[Report, Batch]]:
+    """Alternate `steps` steps of environments and `updates` updates until the learner has made `until` of these.
+
+    `step(update)` steps all environments once with the policy as it is, and stores what happened; `sample()` draws from
+    the store.
+    """
+    while learner.update_count < until:
+        if learner.update_count % updates == 0:
+            for _ in range(steps):
+                step(learner.update_count)
+        batch = sample().to(learner.accelerator.device)
+        yield learner.update(batch), batch
 
 
 def _update(learner: Learner, replay: Replay, batch_size: int, rng: np.random.Generator) -> tuple[Report, Batch]:

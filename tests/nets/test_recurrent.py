@@ -235,10 +235,8 @@ def test_action_values_are_the_logits(
     batch = recorded(network, random_episodes(6))
     values = network(batch)
     assert is_factored(network.model) and isinstance(values, Factored)
-    logits = network.model(batch.texts.tokens, batch.texts.attention).logits[
-        torch.arange(6).unsqueeze(1), batch.texts.states[:, :-1]
-    ]
-    taken = logits.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1)
+    texts, rows = batch.texts, torch.arange(6).unsqueeze(1)
+    taken = network.model(texts.tokens, texts.attention).logits[rows, texts.states[:, :-1], batch.actions]
     for answer in (values.at(batch.actions), batch.reference.logit):
         assert torch.allclose(answer[batch.decided], taken[batch.decided], atol=1e-5)
 

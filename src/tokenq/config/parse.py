@@ -57,6 +57,17 @@ def parse(argv: Sequence[str], cls: type[C], prog: str = "tokenq") -> C:
     return config
 
 
+def names(argv: Sequence[str], key: str) -> bool:
+    """Whether a command line, or the YAML file that it names, sets this key or something inside it.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    words = _sort(argv)
+    set_there = _read_yaml(Path(words.positional[0])) if words.positional else {}
+    return any(name == key or name.startswith(f"{key}.") for name in (*words.options, *set_there))
+
+
 def from_mapping(cls: type[C], mapping: Mapping[str, Any], source: str) -> C:
     """The configuration that a mapping describes; `source` names it in errors.
 

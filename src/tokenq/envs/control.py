@@ -86,7 +86,7 @@ class Environments:
         before = self.observations
         first = int(getattr(self.vector.single_action_space, "start", 0))
         after, rewards, terminated, truncated, _ = self.vector.step(actions + first)
-        self._check(after, rewards)
+        self._check(after, rewards, made=1)
         for history, action in zip(self.taken, actions.tolist(), strict=True):
             history.append(action)
         steps = Steps(before, actions, rewards, after, terminated, truncated)
@@ -118,20 +118,21 @@ class Environments:
             self.taken[i] = []
             seeds[i] = int(np.random.SeedSequence([self.seed, i, self.episodes[i]]).generate_state(1)[0])
         observations, _ = self.vector.reset(seed=seeds, options={"reset_mask": which})
-        self._check(observations, np.zeros(self.number))
+        self._check(observations, np.zeros(self.number), made=0)
         return np.asarray(observations)
 
     def _alone(self, i: int, action: int) -> Any:
         envs: Sequence[gymnasium.Env[Any, Any]] = self.vector.envs  # type: ignore[attr-defined]
         return envs[i].step(action + int(getattr(self.vector.single_action_space, "start", 0)))[0]
 
-    def _check(self, observations: Any, rewards: Float[np.ndarray, "M"]) -> None:
+    def _check(self, observations: Any, rewards: Float[np.ndarray, "M"], made: int) -> None:
+        """Raise `DataError` for what is not finite; `made` counts the step that is not yet in the history."""
         parts = (("observation", np.asarray(observations)), ("reward", rewards))
         for what, values in parts:
             broken = ~np.isfinite(values).reshape(self.number, -1).all(-1)
             if broken.any():
                 i = int(np.flatnonzero(broken)[0])
-                where = f"environment {i} of {self.name}, episode {self.episodes[i]}, step {len(self.taken[i])}"
+                where = f"environment {i} of {self.name}, episode {self.episodes[i]}, step {len(self.taken[i]) + made}"
                 raise DataError(f"{where}: {what} {values[i]} is not finite; repair the environment")
 
 

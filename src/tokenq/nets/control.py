@@ -78,6 +78,11 @@ class ControlQ(nn.Module):
         super().__init__()
         self.layers = layers
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
     def values(self, observations: Shaped[Tensor, "B *shape"]) -> Float[Tensor, "B A"]:
         """Q of every action."""
         read = observations if isinstance(self.layers[0], OneHot) else observations.float()

@@ -44,6 +44,11 @@ class Transitions:
         """Number of steps ever added."""
         return self._times * self._environments
 
+    @property
+    def largest_reward(self) -> float:
+        """The largest reward stored now; minus infinity if there is none."""
+        return float(self._rings["rewards"][: self._times].max()) if self._rings else -np.inf
+
     def add(self, steps: Steps) -> None:
         """Take in one step of every environment; the oldest time leaves when the ring is full."""
         if not self._rings:

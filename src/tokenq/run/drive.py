@@ -12,7 +12,6 @@ from tokenq import checkpoint
 from tokenq.config.control import ControlConfig
 from tokenq.config.train import TrainConfig
 from tokenq.errors import CheckpointError, Diverged, TokenqError
-from tokenq.learning.diagnostics import is_calibrated, signs_of_divergence
 from tokenq.learning.learner import Learner, Report
 from tokenq.tracking import MetricsFile, Progress
 from tokenq.types import Batch
@@ -51,6 +50,9 @@ class Run(Protocol):
 
     def row(self, report: Report, batch: Batch) -> dict[str, Any]:
         """One line of metrics."""
+
+    def signs(self, row: dict[str, Any]) -> list[str]:
+        """Sentences that name what looks like divergence in a row; empty if nothing does."""
 
     def measure(self) -> dict[str, float] | None:
         """The metrics of an evaluation; None where there is nothing to measure."""
@@ -166,7 +168,7 @@ def _log(run: Run, metrics: MetricsFile, progress: Progress, warned: set[str]) -
     run.pending = None
     run.learner.accelerator.log(row, step=row["update"])
     progress.report(row)
-    for sign in signs_of_divergence(row, is_calibrated(run.learner)):
+    for sign in run.signs(row):
         if sign.split()[0] not in warned:
             warned.add(sign.split()[0])
             progress.say(f"warning, update {row['update']}: {sign}")

@@ -7,9 +7,11 @@ from tokenq.acting.explore import Boltzmann
 from tokenq.acting.rollout import Writer
 from tokenq.config.evaluate import EvaluateConfig
 from tokenq.errors import ConfigError
+from tokenq.evaluation.control import Episodes
 from tokenq.evaluation.policy import Evaluator
 from tokenq.nets.encoder import QNetwork
 from tokenq.nets.reference import Reference
+from tokenq.run.control import is_agent, load_agent
 from tokenq.run.data import Data, load_data, read_examples, read_prompts
 from tokenq.run.given import Given
 from tokenq.run.loaded import Loaded, load_run
@@ -21,6 +23,8 @@ def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, An
 
     A run of a model that was handed over as an object has kept no start: `before` and the distance to it are null.
     """
+    if is_agent(config.run):
+        return _agent(config)
     run = load_run(config.run)
     measurement = _measurement(config, run)
     data = None if measurement is not None and not _is_scored(run) else load_data(run.config, given or Given())
@@ -42,6 +46,17 @@ def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, An
     if start is None:
         figures["after"] = figures["after"] | {"kl": None}
     figures["bounds"] = {} if data is None else dict(data.bounds)
+    print(json.dumps(figures, indent=2))
+    return figures
+
+
+def _agent(config: EvaluateConfig) -> dict[str, Any]:
+    """The greedy returns of an agent, over `eval_samples` episodes."""
+    if config.metrics or config.dataset:
+        raise ConfigError(f"metrics, dataset: {config.run} is an agent, which is measured by the returns of episodes")
+    trained, network = load_agent(config.run)
+    after = Episodes(trained.environment, config.eval_samples, config.seed).evaluate(network)
+    figures = {"run": config.run, "samples": config.eval_samples, "seed": config.seed, "after": after}
     print(json.dumps(figures, indent=2))
     return figures
 

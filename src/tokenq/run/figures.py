@@ -37,6 +37,7 @@ class _Panel:
 
 
 _PANELS = (
+    _Panel("Return", {"return": "training", "eval_return": "evaluation, greedy"}, {}, "return per episode"),
     _Panel(
         "Reward",
         {"reward": "training", "eval_reward": "evaluation", "eval_greedy_reward": "evaluation, greedy"},

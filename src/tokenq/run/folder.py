@@ -9,6 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from tokenq.config.control import ControlConfig
 from tokenq.config.parse import dump, from_file, to_mapping
 from tokenq.config.train import TrainConfig
 from tokenq.errors import CheckpointError, ConfigError
@@ -18,11 +19,12 @@ CONFIG = "config.yaml"
 
 # What may change between a run and its continuation without making it another run.
 _FREE = frozenset(
-    "resume max_steps save_steps save_total_limit logging_steps eval_steps log_completions report_to output_dir".split()
+    "resume max_steps environment_steps save_steps save_total_limit logging_steps eval_steps log_completions report_to "
+    "output_dir".split()
 )
 
 
-def run_folder(config: TrainConfig, name: str) -> Path:
+def run_folder(config: TrainConfig | ControlConfig, name: str) -> Path:
     """The run's folder, which may not be there yet; nothing is written.
 
     Raises `CheckpointError` if it holds a run and `resume` is false, if it holds another run, or something else.
@@ -32,20 +34,20 @@ def run_folder(config: TrainConfig, name: str) -> Path:
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"output_dir: {folder} is a file; choose a folder")
     inside = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if inside == {CONFIG} and _is_ours(known):
+    if inside == {CONFIG} and _is_ours(known, config):
         return folder  # an earlier attempt got no further, so there is nothing to lose
     if CONFIG in inside:
         if not config.resume:
             raise CheckpointError(
                 f"output_dir: {folder} already holds a run; set resume to true to go on with it, or choose another"
             )
-        _same_run(from_file(TrainConfig, known), config, folder)
+        _same_run(_there(known, config), config, folder)
     elif inside:
         raise CheckpointError(f"output_dir: {folder} is not empty and holds no run; choose another folder")
     return folder
 
 
-def claim(folder: Path, config: TrainConfig) -> None:
+def claim(folder: Path, config: TrainConfig | ControlConfig) -> None:
     """Make the folder, if need be, and write the resolved configuration into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,15 +57,26 @@ def claim(folder: Path, config: TrainConfig) -> None:
         raise CheckpointError(f"output_dir: {folder} cannot be written ({error}); {advice}") from error
 
 
-def _is_ours(path: Path) -> bool:
+def _there(path: Path, config: TrainConfig | ControlConfig) -> TrainConfig | ControlConfig:
+    """The configuration of the run that is there, which must be of the same kind."""
+    try:
+        return from_file(type(config), path)
+    except ConfigError as error:
+        kind = "an agent" if isinstance(config, ControlConfig) else "a language model"
+        raise CheckpointError(
+            f"output_dir: {path.parent} holds no run of {kind} ({error}); choose another folder"
+        ) from error
+
+
+def _is_ours(path: Path, config: TrainConfig | ControlConfig) -> bool:
     """Whether a configuration is as `claim` writes it, and no one's own file."""
     try:
-        return path.read_text(encoding="utf-8") == dump(from_file(TrainConfig, path))
+        return path.read_text(encoding="utf-8") == dump(from_file(type(config), path))
     except (ConfigError, UnicodeDecodeError):
         return False
 
 
-def _same_run(old: TrainConfig, new: TrainConfig, folder: Path) -> None:
+def _same_run(old: Any, new: Any, folder: Path) -> None:
     before, after = to_mapping(old), to_mapping(new)
     changed = [key for key in after if key not in _FREE and before.get(key) != after[key]]
     if changed:

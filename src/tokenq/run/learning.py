@@ -1,10 +1,14 @@
 """The learner of a run: its optimiser's settings, and what a checkpoint holds of it."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
+
+from accelerate import Accelerator
 
 from tokenq.config.control import ControlConfig
 from tokenq.config.train import TrainConfig
+from tokenq.errors import ConfigError
 from tokenq.learning.learner import Learner, Optimisation
 from tokenq.learning.scaling import ReturnStatistics
 
@@ -20,6 +24,18 @@ def optimisation(config: TrainConfig | ControlConfig) -> Optimisation:
         max_grad_norm=config.max_grad_norm,
         microbatches=config.gradient_accumulation_steps,
     )
+
+
+def accelerator(config: TrainConfig | ControlConfig, folder: Path) -> Accelerator:
+    """Devices, precision and trackers; raises `ConfigError` for a tracker that is not there."""
+    try:
+        made = Accelerator(log_with=config.report_to or None, project_dir=str(folder))
+        made.init_trackers("tokenq")
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"report_to: got {config.report_to}; {error}") from error
+    if made.num_processes > 1:
+        raise ConfigError(f"got {made.num_processes} processes, expected one: start tokenq without a launcher")
+    return made
 
 
 def learner_state(learner: Learner) -> dict[str, Any]:

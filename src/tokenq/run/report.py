@@ -26,7 +26,7 @@ class Summary:
 
     `before` and `after` are the evaluation at the start and at the end, None or NaN where a metric has no value.
     `reward_calls` counts scored completions, `updates` optimiser steps, `target_bytes` the memory of the target
-    network.
+    network. For an agent, `reward_calls` counts environment steps.
     """
 
     task: str
@@ -103,6 +103,22 @@ tokenizer = AutoTokenizer.from_pretrained("model")
 
 Seed {summary.seed}, {summary.wall_seconds:,.0f} seconds, {summary.target_bytes:,} bytes for the target network.
 Versions: {versions}.
+"""
+
+
+def agent_card(name: str, summary: Summary, method: str) -> str:
+    """The README.md of a trained agent: results before and after, and how to use and repeat them."""
+    versions = ", ".join(f"{package} {version}" for package, version in summary.versions.items() if version)
+    return f"""# {name}
+
+An agent for `{summary.task}`, trained by deep Q-learning with tokenq (method `{method}`): {summary.updates:,} updates,
+{summary.reward_calls:,} environment steps.
+
+{_results(summary.before, summary.after)}
+![Curves](curves.png)
+
+`tokenq evaluate` with this folder plays it again; `tokenq train` with config.yaml in it and another `output_dir` trains
+it again. Seed {summary.seed}, {summary.wall_seconds:,.0f} seconds. Versions: {versions}.
 """
 
 

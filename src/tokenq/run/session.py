@@ -15,7 +15,7 @@ from tokenq.acting.explore import Boltzmann
 from tokenq.acting.rollout import PromptOrder, Rollout, RolloutSettings, Writer
 from tokenq.config.train import TrainConfig
 from tokenq.evaluation.policy import Evaluator
-from tokenq.learning.diagnostics import diagnose
+from tokenq.learning.diagnostics import diagnose, is_calibrated, signs_of_divergence
 from tokenq.learning.learner import Learner, Report
 from tokenq.learning.scaling import PerPrompt, Standardise, WorstIsZero
 from tokenq.learning.target import Target
@@ -126,6 +126,10 @@ class Session:
             episodes = self.reference.record(self.logged)
             self.replay.add(episodes)
             self.learner.observe(episodes)
+
+    def signs(self, row: dict[str, Any]) -> list[str]:
+        """What looks like divergence in a row of metrics."""
+        return signs_of_divergence(row, is_calibrated(self.learner))
 
     def measure(self) -> dict[str, float] | None:
         """The metrics of an evaluation; None where there is nothing to score with."""

@@ -1,9 +1,5 @@
 """Train: build the parts of a run from its configuration and drive them to the end."""
 
-from pathlib import Path
-
-from accelerate import Accelerator
-
 from tokenq.config.train import TrainConfig
 from tokenq.errors import ConfigError, TokenqError
 from tokenq.learning.scaling import PerPrompt
@@ -15,6 +11,7 @@ from tokenq.run.drive import refusals_named, updates
 from tokenq.run.finish import finish
 from tokenq.run.folder import claim, run_folder
 from tokenq.run.given import Given
+from tokenq.run.learning import accelerator
 from tokenq.run.models import build_network, codec_of, deciding, load_start, load_tokenizer, make_start
 from tokenq.run.report import Summary
 from tokenq.run.seeding import seed_everything
@@ -61,26 +58,15 @@ def prepare(config: TrainConfig, given: Given) -> Session:
     starts = offline_until > 0 and not any((folder / CHECKPOINTS).glob("*"))
     logged = episodes_from_rows(data.scored, codec, data.scored_source, context) if starts else []
     claim(folder, config)
-    accelerator = _accelerator(config, folder)
+    device = accelerator(config, folder)
     model = make_start(config, given, tokenizer, model, folder)
     seed_everything(config.seed)
     network, reference = build_network(config, given, model)
-    network.to(accelerator.device)
-    reference.network.to(accelerator.device)
-    session = build_session(config, folder, data, tokenizer, network, reference, offline_until, accelerator)
+    network.to(device.device)
+    reference.network.to(device.device)
+    session = build_session(config, folder, data, tokenizer, network, reference, offline_until, device)
     session.logged = logged
     return session
-
-
-def _accelerator(config: TrainConfig, folder: Path) -> Accelerator:
-    try:
-        accelerator = Accelerator(log_with=config.report_to or None, project_dir=str(folder))
-        accelerator.init_trackers("tokenq")
-    except (ValueError, ImportError) as error:
-        raise ConfigError(f"report_to: got {config.report_to}; {error}") from error
-    if accelerator.num_processes > 1:
-        raise ConfigError(f"got {accelerator.num_processes} processes, expected one: start tokenq without a launcher")
-    return accelerator
 
 
 def _check_scale(config: TrainConfig, offline_until: int) -> None:

@@ -1,0 +1,94 @@
+"""Networks of control tasks, and answers about single steps."""
+
+import numpy as np
+import pytest
+import torch
+
+from tokenq.errors import ConfigError, DataError
+from tokenq.nets.action_values import Dense
+from tokenq.nets.control import ControlQ, Dueling, Mlp, StepValues
+from tokenq.types import Batch, Observations, Texts
+
+
+def batch_of(before: torch.Tensor, after: torch.Tensor, actions: list[int]) -> Batch:
+    b, ones = len(actions), torch.ones(len(actions), 1)
+    whole = torch.ones(b, 1, dtype=torch.bool)
+    taken = torch.tensor(actions).unsqueeze(1)
+    return Batch(Observations(before, after), taken, ones, ones, whole, whole, torch.ones(b), torch.arange(b))
+
+
+def test_dueling_by_hand() -> None:
+    layer = Dueling(1, 3)
+    with torch.no_grad():
+        layer.value.weight.fill_(2.0), layer.value.bias.zero_()
+        layer.advantage.weight.copy_(torch.tensor([[1.0], [2.0], [6.0]])), layer.advantage.bias.zero_()
+    # V = 2; advantages 1, 2, 6 with mean 3.
+    assert layer(torch.ones(1, 1)).tolist() == [[0.0, 1.0, 5.0]]
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_steps_are_answered_as_dense_values_would_be(dueling: bool) -> None:
+    torch.manual_seed(0)
+    network = Mlp(1, 8, dueling).build((3,), None, 4)
+    batch = batch_of(torch.randn(5, 3), torch.randn(5, 3), [0, 1, 2, 3, 0])
+    values = network(batch)
+    whole = Dense(torch.stack([network.values(batch.observations.before), network.values(batch.observations.after)], 1))
+    candidates = torch.randint(4, (5, 2, 2))
+    assert torch.allclose(values.at(batch.actions), whole.at(batch.actions))
+    assert torch.allclose(values.log_probability(batch.actions, 0), whole.log_probability(batch.actions, 0))
+    assert torch.allclose(values.logsumexp, whole.logsumexp) and torch.allclose(values.entropy, whole.entropy)
+    assert torch.allclose(values.among(candidates), whole.among(candidates))
+    assert torch.equal(values.maximum[1], whole.maximum[1])
+    assert torch.allclose(values.following.maximum[0], whole.following.maximum[0])
+    assert values.at(batch.actions).requires_grad and not values.following.values.requires_grad
+
+
+def test_only_what_is_asked_is_read() -> None:
+    read: list[float] = []
+
+    def network(observations: torch.Tensor) -> torch.Tensor:
+        read.append(float(observations[0, 0]))
+        return torch.zeros(1, 2)
+
+    values = StepValues(network, Observations(torch.tensor([[1.0]]), torch.tensor([[2.0]])))
+    assert values.following.maximum[0].item() == 0 and values.following.maximum[1].item() == 0
+    assert read == [2.0]
+    assert values.at(torch.tensor([[1]])).item() == 0
+    assert read == [2.0, 1.0]
+
+
+def test_discrete_observations_are_a_table() -> None:
+    network = Mlp(1, 4).build((), 6, 2)
+    assert network.values(torch.tensor([0, 5])).shape == (2, 2)
+    assert network.layers[1].weight.shape == (4, 6)
+
+
+def test_a_lagging_copy_owns_what_lags() -> None:
+    network = Mlp(1, 4).build((3,), None, 2)
+    twin = network.lagging_copy(lambda name: name.startswith("layers.3"))
+    assert twin.layers[1].weight is network.layers[1].weight
+    assert twin.layers[3].weight is not network.layers[3].weight and not twin.layers[3].weight.requires_grad
+    assert torch.equal(twin.layers[3].weight, network.layers[3].weight)
+
+
+def test_misuse_is_refused() -> None:
+    with pytest.raises(ConfigError, match="layers, width: got 0, 4"):
+        Mlp(0, 4)
+    none = torch.zeros(1, 0, dtype=torch.long)
+    texts = Texts(*(torch.zeros(1, 2, dtype=torch.long),) * 3, none, none)
+    batch = batch_of(torch.zeros(1, 3), torch.zeros(1, 3), [0])
+    with pytest.raises(DataError, match="got a batch of texts"):
+        Mlp(1, 4).build((3,), None, 2)(Batch(texts, *(getattr(batch, n) for n in list(vars(batch))[1:])))
+    with pytest.raises(DataError, match="got a batch of observations"):
+        _ = batch.texts
+    with pytest.raises(ConfigError, match="set values to raw"):
+        _ = batch.reference
+
+
+def test_values_are_those_of_the_weights() -> None:
+    network: ControlQ = Mlp(1, 2).build((2,), None, 2)
+    with torch.no_grad():
+        network.layers[1].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, -1.0]])), network.layers[1].bias.zero_()
+        network.layers[3].weight.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0]])), network.layers[3].bias.zero_()
+    # Hidden: relu(2), relu(-(-3)) = 2, 3.
+    assert network.values(torch.from_numpy(np.array([[2.0, -3.0]]))).tolist() == [[8.0, 18.0]]

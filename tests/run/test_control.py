@@ -1,0 +1,150 @@
+"""Agents through the command line: trained, measured, killed, resumed, refused."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tokenq.acting.explore import Boltzmann, EpsilonGreedy
+from tokenq.checkpoint import flatten, load_tensors, newest_whole
+from tokenq.cli import main
+from tokenq.config.control import ControlConfig, TransitionsConfig
+from tokenq.envs.control import Gymnasium
+from tokenq.errors import CheckpointError, ConfigError
+from tokenq.learning.objectives import DQN
+from tokenq.nets.control import Mlp
+from tokenq.run.control import control
+
+FORK = multiprocessing.get_context("fork")
+SHORT = ControlConfig(
+    num_envs=2,
+    environment_steps=260,
+    learning_starts=60,
+    steps_per_rollout=10,
+    updates_per_rollout=3,
+    network=Mlp(1, 16),
+    replay=TransitionsConfig(capacity=150, n_step=3),
+    exploration=EpsilonGreedy(over=30),
+    per_device_train_batch_size=8,
+    logging_steps=1,
+    eval_steps=20,
+    eval_samples=2,
+    save_steps=7,
+)
+
+
+def trained(config: ControlConfig) -> None:
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        control(config)
+
+
+def left(folder: Path) -> tuple[Any, ...]:
+    """What a run leaves, but for the time that it took."""
+    newest, _ = newest_whole(folder / "checkpoints")
+    assert newest is not None
+    state = load_tensors(newest.folder / "state.safetensors")
+    del state["random"]["python"]  # beartype draws from it while the tests run
+    parts = [flatten(part) for part in (state, load_tensors(newest.folder / "replay.safetensors"))]
+    tensors = [{name: tensor.numpy().tobytes() for name, tensor in part[0].items()} for part in parts]
+    weights = (folder / "model" / "network.safetensors").read_bytes()
+    return (folder / "metrics.jsonl").read_bytes(), weights, tensors, [part[1] for part in parts]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("agent") / "run"
+    control(replace(SHORT, output_dir=str(folder)))
+    return folder
+
+
+def test_a_run_leaves_what_the_documentation_says(whole: Path) -> None:
+    summary = json.loads((whole / "summary.json").read_text())
+    assert summary["updates"] == 60 and summary["reward_calls"] == 260 and summary["task"] == "CartPole-v1"
+    assert {"return", "return_low", "return_high", "return_iqm", "length"} <= summary["after"].keys()
+    rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [row["update"] for row in rows] == list(range(1, 61))
+    assert [row["update"] for row in rows if "eval_return" in row] == [20, 40, 60]
+    # Ten steps, all environments together, before the first update and after every third.
+    assert [row["environment_steps"] for row in rows[:7]] == [70, 70, 70, 80, 80, 80, 90]
+    assert rows[-1]["replay_steps"] == 150 and rows[29]["epsilon"] == pytest.approx(0.05)
+    assert (whole / "curves.png").stat().st_size > 0 and "CartPole-v1" in (whole / "README.md").read_text()
+
+
+@pytest.mark.parametrize("update", [2, 23, 41])
+def test_a_killed_run_goes_on_to_the_same_bytes(whole: Path, tmp_path: Path, update: int) -> None:
+    config = replace(SHORT, output_dir=str(tmp_path / "run"))
+    child = FORK.Process(target=trained, args=(config,))
+    child.start()
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while child.is_alive() and (not metrics.is_file() or metrics.read_bytes().count(b"\n") < update):
+        time.sleep(0.002)
+    alive = child.is_alive()
+    if alive and child.pid is not None:
+        os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    assert alive
+    control(replace(config, resume=True))
+    assert left(tmp_path / "run") == left(whole)
+
+
+def test_evaluate_plays_the_agent(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(whole), "--eval_samples", "3"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert main(["evaluate", str(whole), "--eval_samples", "3"]) == 0
+    assert json.loads(capsys.readouterr().out) == first and first["samples"] == 3
+    assert first["after"]["return"] == first["after"]["length"] >= 1
+    assert main(["evaluate", str(whole), "--metrics", "bleu"]) == 2
+    assert "is an agent" in capsys.readouterr().err
+
+
+def test_the_command_line_takes_an_environment_for_an_agent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text("environment: {id: FrozenLake-v1}\nenvironment_steps: 40\nlearning_starts: 20\neval_samples: 2\n")
+    assert main(["train", str(file), "--output_dir", str(tmp_path / "lake")]) == 0
+    assert "return: before" in capsys.readouterr().out
+    assert main(["train", "--environment.id", "CartPol-v1"]) == 2
+    assert "CartPole" in capsys.readouterr().err
+
+
+def test_the_folder_of_another_environment_is_not_gone_on_with(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(whole, folder)
+    other = replace(SHORT, output_dir=str(folder), resume=True, environment=Gymnasium("Acrobot-v1"))
+    with pytest.raises(CheckpointError, match=r"holds another run: environment .*CartPole-v1.*Acrobot-v1"):
+        control(other)
+    assert main(["train", "--task", "walks", "--output_dir", str(folder), "--resume", "true"]) == 2
+    with pytest.raises(CheckpointError, match="already holds a run"):
+        control(replace(SHORT, output_dir=str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"environment_steps": 60}, "environment_steps: got 60, expected at least 70"),
+        ({"steps_per_rollout": 5}, r"steps_per_rollout: got 5, expected a multiple of num_envs \(2\)"),
+        ({"objective": DQN()}, "set objective.values to raw"),
+        ({"learning_starts": 0}, "learning_starts"),
+    ],
+)
+def test_a_setting_that_cannot_be(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(SHORT, **change)
+
+
+def test_the_number_of_environments_changes_no_period() -> None:
+    """A period in updates stays one, however many environments step together (SB3 divides it by their number)."""
+    assert replace(SHORT, num_envs=1).max_steps == SHORT.max_steps == replace(SHORT, num_envs=10).max_steps
+
+
+def test_softmax_exploration_works_as_well(tmp_path: Path) -> None:
+    summary = control(replace(SHORT, output_dir=str(tmp_path / "run"), exploration=Boltzmann(temperature=0.5)))
+    assert summary.updates == 60
