@@ -19,6 +19,7 @@ from tokenq.config.control import ControlConfig, TransitionsConfig
 from tokenq.envs.control import Gymnasium
 from tokenq.errors import CheckpointError, ConfigError
 from tokenq.learning.objectives import DQN
+from tokenq.learning.target import Adapter, TargetConfig
 from tokenq.nets.control import Mlp
 from tokenq.run.control import control
 
@@ -104,6 +105,8 @@ def test_evaluate_plays_the_agent(whole: Path, capsys: pytest.CaptureFixture[str
     assert first["after"]["return"] == first["after"]["length"] >= 1
     assert main(["evaluate", str(whole), "--metrics", "bleu"]) == 2
     assert "is an agent" in capsys.readouterr().err
+    assert main(["generate", str(whole), "--prompt", "left or right?"]) == 2
+    assert "which is an agent, expected the run of a language model" in capsys.readouterr().err
 
 
 def test_the_command_line_takes_an_environment_for_an_agent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,6 +136,7 @@ def test_the_folder_of_another_environment_is_not_gone_on_with(whole: Path, tmp_
         ({"steps_per_rollout": 5}, r"steps_per_rollout: got 5, expected a multiple of num_envs \(2\)"),
         ({"objective": DQN()}, "set objective.values to raw"),
         ({"learning_starts": 0}, "learning_starts"),
+        ({"target": TargetConfig(scope=Adapter())}, "target.scope: got adapter"),
     ],
 )
 def test_a_setting_that_cannot_be(change: dict[str, Any], message: str) -> None:

@@ -12,7 +12,7 @@ from tokenq.envs.control import Gymnasium
 from tokenq.errors import ConfigError
 from tokenq.learning.objectives import DQN, DoubleDQN, Vocabulary
 from tokenq.learning.sync import Periodic
-from tokenq.learning.target import TargetConfig
+from tokenq.learning.target import Adapter, TargetConfig
 from tokenq.learning.values import Raw
 from tokenq.nets.control import Mlp
 from tokenq.ops.schedules import Decay
@@ -122,6 +122,8 @@ class ControlConfig:
                 f"environment_steps: got {self.environment_steps}, expected at least {least}: learning_starts and one "
                 "round of steps_per_rollout"
             )
+        if isinstance(self.target.scope, Adapter):
+            raise ConfigError("target.scope: got adapter, which only language models have; choose another")
         if not isinstance(self.objective.values, Raw) or not isinstance(self.objective.over, Vocabulary):
             raise ConfigError(
                 "objective: got calibrated values or plausible tokens, which a language model has; "

@@ -141,5 +141,5 @@ def _check_spaces(name: str, observations: Any, actions: Any) -> None:
     if not isinstance(observations, Box | Discrete) or not isinstance(actions, Discrete):
         raise ConfigError(
             f"environment: {name} has observations {observations} and actions {actions}; expected {SPACES}; "
-            "wrap it, for example with gymnasium.wrappers.FlattenObservation"
+            "register it with a wrapper that makes these of them"
         )

@@ -7,9 +7,10 @@ from typing import Any
 from tokenq.acting.rollout import Writer
 from tokenq.config.parse import from_file
 from tokenq.config.train import TrainConfig
-from tokenq.errors import CheckpointError
+from tokenq.errors import CheckpointError, ConfigError
 from tokenq.nets import loading
 from tokenq.nets.encoder import QNetwork
+from tokenq.run.control import is_agent
 from tokenq.run.folder import CONFIG
 from tokenq.run.models import START, codec_of
 
@@ -35,6 +36,8 @@ class Loaded:
 
 def load_run(run: str) -> Loaded:
     """Read a finished run; raises `CheckpointError` if `run` is not the folder of one."""
+    if is_agent(run):
+        raise ConfigError(f"got {run}, which is an agent, expected the run of a language model; see tokenq evaluate")
     folder = Path(run)
     model = folder / "model"
     if not (folder / CONFIG).is_file() or not model.is_dir():
