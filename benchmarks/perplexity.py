@@ -15,6 +15,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Sized:
 
 
 CORPORA = {"tinyshakespeare": characters, "wikitext2": words}
-# Nearly the same number of parameters on each corpus. Dropout was chosen on the validation texts, seed 0.
+# Nearly the same number of parameters on each corpus. Dropout and rates were chosen on the validation texts, seed 0.
 MODELS: dict[str, dict[str, Any]] = {
     "tinyshakespeare": {
         "lstm": Recurrent("lstm", layers=2, width=256, dropout=0.2),
@@ -55,12 +56,31 @@ MODELS: dict[str, dict[str, Any]] = {
         "transformer": RotaryTransformer(layers=2, width=208, heads=4, context=128),
     },
     "wikitext2": {
-        "lstm": Recurrent("lstm", layers=1, width=200, dropout=0.5),
-        "gru": Recurrent("gru", layers=1, width=204, dropout=0.5),
-        "transformer": RotaryTransformer(layers=2, width=168, heads=4, context=64, dropout=0.2),
+        "lstm": Recurrent("lstm", layers=1, width=128, dropout=0.4),
+        "gru": Recurrent("gru", layers=1, width=130, dropout=0.4),
+        "transformer": RotaryTransformer(layers=2, width=112, heads=4, context=64, dropout=0.2),
     },
 }
-MUON, ADAM = 1e-2, 3e-3
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates of Muon and AdamW, and the weight decay of both."""
+
+    muon: float
+    adam: float
+    decay: float
+
+
+CHARACTERS = Rates(1e-2, 3e-3, 0.01)
+RATES = {
+    "tinyshakespeare": dict.fromkeys(("lstm", "gru", "transformer"), CHARACTERS),
+    "wikitext2": {
+        "lstm": Rates(3e-3, 5e-3, 0.1),
+        "gru": Rates(3e-3, 5e-3, 0.1),
+        "transformer": Rates(1e-2, 5e-3, 0.1),
+    },
+}
 SHAPES = {"tinyshakespeare": (16, 128), "wikitext2": (8, 64)}
 
 
@@ -97,22 +117,24 @@ def nats(network: LanguageQ, stream: np.ndarray) -> float:
     return total / count
 
 
-def optimisers(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
+def optimisers(model: PreTrainedModel, rates: Rates) -> list[torch.optim.Optimizer]:
     """Muon for the matrices between embedding and output, AdamW for everything else."""
     ends = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
     inner = [p for p in model.parameters() if p.ndim == 2 and id(p) not in ends]
     others = [p for p in model.parameters() if p.ndim != 2 or id(p) in ends]
     return [
-        torch.optim.Muon(inner, lr=MUON, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=ADAM, betas=(0.9, 0.95), weight_decay=0.01),
+        torch.optim.Muon(inner, lr=rates.muon, weight_decay=rates.decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=rates.adam, betas=(0.9, 0.95), weight_decay=rates.decay),
     ]
 
 
-def train(network: LanguageQ, blocks: Iterator[tuple[bool, torch.Tensor]], seconds: float) -> Iterator[int]:
+def train(
+    network: LanguageQ, blocks: Iterator[tuple[bool, torch.Tensor]], rates: Rates, seconds: float
+) -> Iterator[int]:
     """Updates until the time is over; the learning rates fall along a cosine of the time that has passed."""
     model: Any = network.model
     recurrent = model.config.model_type != "gpt_neox"
-    both = optimisers(model)
+    both = optimisers(model, rates)
     groups = [(group, group["lr"]) for optimiser in both for group in optimiser.param_groups]
     began, update, state = time.process_time(), 0, None
     while (passed := (time.process_time() - began) / seconds) < 1:
@@ -134,19 +156,19 @@ def train(network: LanguageQ, blocks: Iterator[tuple[bool, torch.Tensor]], secon
         yield update
 
 
-def run(name: str, folder: Path, architecture: Any, seconds: float, seed: int) -> Any:
+def run(name: str, model_name: str, folder: Path, seconds: float, seed: int) -> Any:
     train_texts, test_texts, vocabulary = CORPORA[name](folder)
     end = vocabulary - 1
     stream = np.array([token for text in train_texts for token in [*text, end]])
     test = np.array([end, *(token for text in test_texts for token in [*text, end])])
     held_out, stream = np.split(stream, [len(stream) // 20])
     torch.manual_seed(seed)
-    model: PreTrainedModel = architecture.build(Sized(vocabulary)).eval()
+    model: PreTrainedModel = MODELS[name][model_name].build(Sized(vocabulary)).eval()
     network = LanguageQ(model)
     best = EarlyStopping(model, None)
     update = 0
     blocks = lanes(stream, *SHAPES[name], np.random.default_rng(seed))
-    for update in train(network, blocks, seconds):
+    for update in train(network, blocks, RATES[name][model_name], seconds):
         if update % EVERY == 0:
             best.observe(update, nats(network, held_out))
     best.observe(update, nats(network, held_out))
@@ -177,7 +199,7 @@ def main() -> None:
                     key = f"{corpus} {name} {arguments.seconds:.0f}s seed {seed}"
                     found = json.loads(RESULT.read_text()) if RESULT.is_file() else {"runs": {}}
                     if key not in found["runs"]:
-                        result = run(corpus, arguments.folder, MODELS[corpus][name], arguments.seconds, seed)
+                        result = run(corpus, name, arguments.folder, arguments.seconds, seed)
                         found = json.loads(RESULT.read_text()) if RESULT.is_file() else {"runs": {}}
                         found["runs"][key] = result
                         found["versions"] = versions()
