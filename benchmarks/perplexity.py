@@ -72,15 +72,7 @@ class Rates:
     decay: float
 
 
-CHARACTERS = Rates(1e-2, 3e-3, 0.01)
-RATES = {
-    "tinyshakespeare": dict.fromkeys(("lstm", "gru", "transformer"), CHARACTERS),
-    "wikitext2": {
-        "lstm": Rates(3e-3, 5e-3, 0.1),
-        "gru": Rates(3e-3, 5e-3, 0.1),
-        "transformer": Rates(1e-2, 5e-3, 0.1),
-    },
-}
+RATES = {"tinyshakespeare": Rates(1e-2, 3e-3, 0.01), "wikitext2": Rates(1e-2, 5e-3, 0.1)}
 SHAPES = {"tinyshakespeare": (16, 128), "wikitext2": (8, 64)}
 
 
@@ -168,7 +160,7 @@ def run(name: str, model_name: str, folder: Path, seconds: float, seed: int) -> 
     best = EarlyStopping(model, None)
     update = 0
     blocks = lanes(stream, *SHAPES[name], np.random.default_rng(seed))
-    for update in train(network, blocks, RATES[name][model_name], seconds):
+    for update in train(network, blocks, RATES[name], seconds):
         if update % EVERY == 0:
             best.observe(update, nats(network, held_out))
     best.observe(update, nats(network, held_out))

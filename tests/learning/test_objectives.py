@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenq.errors import ConfigError
+from tokenq.learning.losses import Huber
 from tokenq.learning.objectives import DQN, DoubleDQN, Plausible, Soft, Vocabulary
 from tokenq.learning.values import ActionValues, Head, Logits, Raw
 from tokenq.nets.action_values import Dense
@@ -110,6 +111,15 @@ def test_dqn_targets_by_hand(objective: DQN | DoubleDQN, q: list[float], goal: l
     loss = objective.loss(online, lambda: lagging, batch)
     assert loss.q[0].tolist() == pytest.approx(q)
     assert loss.target[0].tolist() == pytest.approx(goal)
+
+
+def test_an_error_may_count_in_a_straight_line(batch_of: BatchOf) -> None:
+    online, lagging, batch = three_actions(batch_of)
+    loss = DQN(Raw(), Vocabulary(), 0.5, Huber(2.0)).loss(online, lambda: lagging, batch)
+    # Errors 0.5 − 5 and 3 − 2.5: beyond 2 a line of slope 2, within it a parabola.
+    assert loss.per_decision[0].tolist() == [2 * (4.5 - 1), 0.5 * 0.5**2]
+    with pytest.raises(ConfigError, match="delta: got 0"):
+        Huber(0)
 
 
 def test_tokens_that_the_reference_finds_improbable_do_not_count(batch_of: BatchOf) -> None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from tokenq.ops.losses import masked_mean, squared_error
+from tokenq.ops.losses import huber, masked_mean, squared_error
 
 
 def test_gradient_of_the_squared_error_is_the_difference() -> None:
@@ -11,6 +11,15 @@ def test_gradient_of_the_squared_error_is_the_difference() -> None:
     loss.sum().backward()
     assert loss.tolist() == [2.0, 2.0]
     assert prediction.grad is not None and prediction.grad.tolist() == [2.0, -2.0]
+
+
+def test_huber_is_a_parabola_between_two_lines() -> None:
+    prediction = torch.tensor([0.5, 3.0, -5.0], requires_grad=True)
+    loss = huber(prediction, torch.zeros(3), 2.0)
+    loss.sum().backward()
+    # ½·0.5², then 2·(3 − 1) and 2·(5 − 1): value and slope agree where the pieces meet.
+    assert loss.tolist() == [0.125, 4.0, 8.0]
+    assert prediction.grad is not None and prediction.grad.tolist() == [0.5, 2.0, -2.0]
 
 
 def test_masked_mean_ignores_even_nan_outside_the_mask() -> None:

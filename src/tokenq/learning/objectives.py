@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenq.errors import ConfigError
+from tokenq.learning.losses import Huber, SquaredError
 from tokenq.learning.values import ActionValues, Head, Logits, Raw, log_ratio
 from tokenq.ops.losses import squared_error
 from tokenq.ops.returns import lambda_returns
@@ -131,6 +132,8 @@ class DQN:
     """Which actions the maximum runs over; calibrated logits need plausible."""
     gamma: float = 1.0
     """Discount per decision, in [0, 1]."""
+    error: SquaredError | Huber = field(default_factory=SquaredError)
+    """How far a value is from its target."""
 
     def __post_init__(self) -> None:
         _check_probability("gamma", self.gamma)
@@ -161,6 +164,8 @@ class DoubleDQN:
     """Which actions the maximum runs over; calibrated logits need plausible."""
     gamma: float = 1.0
     """Discount per decision, in [0, 1]."""
+    error: SquaredError | Huber = field(default_factory=SquaredError)
+    """How far a value is from its target."""
 
     def __post_init__(self) -> None:
         _check_probability("gamma", self.gamma)
@@ -184,7 +189,7 @@ class DoubleDQN:
 def _one_step(objective: DQN | DoubleDQN, online: ActionValues, batch: Batch, value: Float[Tensor, "B N"]) -> Loss:
     q = objective.values.q(online, batch)
     goal = batch.rewards + objective.gamma * batch.continues * value
-    return Loss(squared_error(q, goal), q.detach(), goal)
+    return Loss(objective.error.between(q, goal), q.detach(), goal)
 
 
 def _check_probability(name: str, value: float) -> None:

@@ -9,6 +9,13 @@ def squared_error(prediction: Float[Tensor, "*any"], target: Float[Tensor, "*any
     return 0.5 * (prediction - target) ** 2
 
 
+def huber(prediction: Float[Tensor, "*any"], target: Float[Tensor, "*any"], delta: float) -> Float[Tensor, "*any"]:
+    """`squared_error` up to a difference of `delta`, from there on a straight line of slope `delta` (Huber 1964)."""
+    distance = (prediction - target).abs()
+    inside = distance.clamp(max=delta)
+    return inside * (distance - 0.5 * inside)
+
+
 def masked_mean(values: Float[Tensor, "*any"], mask: Bool[Tensor, "*any"]) -> Float[Tensor, ""]:
     """The mean of `values` where `mask` is true; 0 if it is true nowhere."""
     return values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
