@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from tokenq.learning.learner import Learner, Report
 from tokenq.replay.buffer import Sample
 from tokenq.replay.collate import collate
+from tokenq.replay.transitions import Transitions
 from tokenq.types import Batch, Episode
 
 
@@ -64,24 +65,27 @@ def online(
 
 def agent(
     learner: Learner,
+    replay: Transitions,
     step: Callable[[int], None],
-    sample: Callable[[], Batch],
     *,
+    batch_size: int,
     steps: int,
     updates: int,
     until: int,
+    rng: np.random.Generator,
 ) -> Iterator[tuple[Report, Batch]]:
     """Alternate `steps` steps of environments and `updates` updates until the learner has made `until` of these.
 
-    `step(update)` steps all environments once with the policy as it is, and stores what happened; `sample()` draws from
-    the store.
+    `step(update)` steps all environments once with the policy as it is, and stores what happened in the replay.
     """
     while learner.update_count < until:
         if learner.update_count % updates == 0:
             for _ in range(steps):
                 step(learner.update_count)
-        batch = sample().to(learner.accelerator.device)
-        yield learner.update(batch), batch
+        batch = replay.sample(batch_size, rng, learner.update_count).to(learner.accelerator.device)
+        report = learner.update(batch)
+        replay.set_priorities(report.index.cpu().numpy(), report.priority.cpu().numpy())
+        yield report, batch
 
 
 def _update(learner: Learner, replay: Replay, batch_size: int, rng: np.random.Generator) -> tuple[Report, Batch]:

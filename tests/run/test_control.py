@@ -21,6 +21,7 @@ from tokenq.errors import CheckpointError, ConfigError
 from tokenq.learning.objectives import DQN
 from tokenq.learning.target import Adapter, TargetConfig
 from tokenq.nets.control import Mlp
+from tokenq.replay.samplers import Prioritised
 from tokenq.run.control import control
 
 FORK = multiprocessing.get_context("fork")
@@ -31,7 +32,7 @@ SHORT = ControlConfig(
     steps_per_rollout=10,
     updates_per_rollout=3,
     network=Mlp(1, 16),
-    replay=TransitionsConfig(capacity=150, n_step=3),
+    replay=TransitionsConfig(capacity=150, n_step=3, sampler=Prioritised(anneal=50)),
     exploration=EpsilonGreedy(over=30),
     per_device_train_batch_size=8,
     logging_steps=1,

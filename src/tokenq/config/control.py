@@ -16,6 +16,7 @@ from tokenq.learning.target import Adapter, TargetConfig
 from tokenq.learning.values import Raw
 from tokenq.nets.control import Mlp
 from tokenq.ops.schedules import Decay
+from tokenq.replay.samplers import Prioritised, Uniform
 
 
 def _double_dqn() -> DoubleDQN:
@@ -34,6 +35,8 @@ class TransitionsConfig:
     """Steps kept at most, those of all environments together, >= 1; the oldest leave first."""
     n_step: int = 1
     """Rewards that a target adds up before it bootstraps, >= 1."""
+    sampler: Uniform | Prioritised = field(default_factory=Uniform)
+    """How transitions are drawn."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "capacity", "n_step")

@@ -88,8 +88,13 @@ class Prioritised:
             raise ConfigError(f"epsilon: got {self.epsilon}, expected a finite number > 0")
 
     def probabilities(self, age: Float[np.ndarray, "n"], priority: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-        """Probabilities proportional to (priority + epsilon)^alpha; `priority` is a TD error >= 0 per episode."""
-        return _normalised((priority + self.epsilon) ** self.alpha)
+        """Probabilities proportional to `mass`; `priority` is a TD error >= 0 per episode."""
+        return _normalised(self.mass(priority))
+
+    def mass(self, priority: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """(priority + epsilon)^alpha, to be drawn in proportion to."""
+        mass: np.ndarray = (priority + self.epsilon) ** self.alpha
+        return mass
 
     def correction(self, update: int) -> float:
         """Exponent of the importance weight at this update: beta, annealed linearly to beta_end."""

@@ -4,6 +4,7 @@ Letters: B transitions.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from tokenq.errors import ConfigError, DataError
+from tokenq.replay.samplers import Prioritised, Uniform
+from tokenq.replay.sum_tree import SumTree
 from tokenq.types import Batch, Observations, Steps
 
 FIELDS = ("before", "actions", "rewards", "after", "terminated", "truncated")
@@ -25,12 +28,17 @@ class Transitions:
     the episode terminated, so that objectives multiply with γ once, as for one step. A truncated episode goes on.
     """
 
-    def __init__(self, capacity: int, n_step: int = 1, gamma: float = 0.99) -> None:
+    def __init__(
+        self, capacity: int, n_step: int = 1, gamma: float = 0.99, sampler: Uniform | Prioritised | None = None
+    ) -> None:
         if capacity < 1 or n_step < 1:
             raise ConfigError(f"capacity, n_step: got {capacity}, {n_step}, expected integers >= 1")
         self.capacity = capacity
         self.n_step = n_step
         self.gamma = gamma
+        self.sampler = sampler or Uniform()
+        self._tree: SumTree | None = None
+        self._highest = 1.0  # Schaul et al. 2016, algorithm 1: the first priority is 1
         self._rings: dict[str, np.ndarray] = {}
         self._times = 0
         """Times ever added."""
@@ -53,16 +61,39 @@ class Transitions:
         """Take in one step of every environment; the oldest time leaves when the ring is full."""
         if not self._rings:
             self._rings = {name: _ring(getattr(steps, name), self.capacity) for name in FIELDS}
+            if isinstance(self.sampler, Prioritised):
+                self._tree = SumTree(self._rings["rewards"].size)
         for name, ring in self._rings.items():
             ring[self._times % len(ring)] = getattr(steps, name)
         self._times += 1
+        newest = np.arange(self.added - self._environments, self.added)
+        self._prioritise(newest, np.full(self._environments, self._highest))
 
-    def sample(self, n: int, rng: np.random.Generator) -> Batch:
-        """Draw n transitions uniformly, with repetition (Mnih et al. 2015). Raises DataError if nothing is stored."""
+    def sample(self, n: int, rng: np.random.Generator, update: int) -> Batch:
+        """Draw n transitions, with repetition; their weights correct for the draw, as those of episodes do.
+
+        Raises DataError if nothing is stored.
+        """
         if not len(self):
             raise DataError("the replay is empty: add at least one step before the first update")
-        drawn = rng.integers(len(self), size=n)
-        return self.at((self._times - self._stored) * self._environments + drawn)
+        if self._tree is None:
+            return self.at(self._first + rng.integers(len(self), size=n))
+        slot = self._tree.draw(n, rng)
+        weight = (len(self) * self._tree[slot] / self._tree.total) ** -self.sampler.correction(update)
+        index = self._first + (slot - self._first) % self._tree.size
+        return replace(self.at(index), weight=torch.from_numpy((weight / weight.max()).astype(np.float32)))
+
+    def set_priorities(self, index: Int64[np.ndarray, "B"], priority: Float[np.ndarray, "B"]) -> None:
+        """Sets the priorities (>= 0, e.g. |TD error|) of these identities; those that have left are ignored."""
+        if self._tree is None:
+            return
+        stored = index >= self._first
+        self._prioritise(index[stored], priority[stored].astype(np.float64))
+        self._highest = max(self._highest, float(np.max(priority, initial=0.0)))
+
+    def _prioritise(self, index: Int[np.ndarray, "n"], priority: Float[np.ndarray, "n"]) -> None:
+        if self._tree is not None and isinstance(self.sampler, Prioritised) and len(index):
+            self._tree[index % self._tree.size] = self.sampler.mass(priority)
 
     def at(self, index: Int64[np.ndarray, "B"]) -> Batch:
         """The transitions with these identities, which count steps in order of arrival."""
@@ -82,12 +113,23 @@ class Transitions:
 
     def state(self) -> dict[str, Any]:
         """Everything that is stored, for a checkpoint."""
-        return {"times": self._times, "rings": {name: torch.from_numpy(ring) for name, ring in self._rings.items()}}
+        masses = None if self._tree is None else torch.from_numpy(self._tree[np.arange(self._tree.size)])
+        rings = {name: torch.from_numpy(ring) for name, ring in self._rings.items()}
+        return {"times": self._times, "rings": rings, "masses": masses, "highest": self._highest}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
         self._times = state["times"]
         self._rings = {name: ring.numpy() for name, ring in state["rings"].items()}
+        self._highest = state["highest"]
+        if state["masses"] is not None:
+            self._tree = SumTree(len(state["masses"]))
+            self._tree[np.arange(self._tree.size)] = state["masses"].numpy()
+
+    @property
+    def _first(self) -> int:
+        """Identity of the oldest stored step."""
+        return self.added - len(self)
 
     @property
     def _environments(self) -> int:

@@ -75,11 +75,13 @@ class ControlSession:
         config = self.config
         yield from agent(
             self.learner,
+            self.replay,
             lambda update: self._keep(self.collector.step(update)),
-            lambda: self.replay.sample(config.per_device_train_batch_size, self.rng),
+            batch_size=config.per_device_train_batch_size * config.gradient_accumulation_steps,
             steps=config.steps_per_rollout // config.num_envs,
             updates=config.updates_per_rollout,
             until=config.max_steps,
+            rng=self.rng,
         )
 
     def _keep(self, steps: Steps) -> None:
@@ -180,7 +182,7 @@ def prepare(config: ControlConfig) -> ControlSession:
         config,
         folder,
         learner,
-        Transitions(config.replay.capacity, config.replay.n_step, config.objective.gamma),
+        Transitions(config.replay.capacity, config.replay.n_step, config.objective.gamma, config.replay.sampler),
         Collector(network, environments, config.exploration),
         np.random.default_rng(config.seed),
         open_returns=np.zeros(config.num_envs),
