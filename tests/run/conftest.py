@@ -1,6 +1,10 @@
 """Tiny runs through the command line: one layer, width 16, three updates."""
 
 import json
+import multiprocessing
+import os
+import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,47 @@ SETTINGS = {
 }
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+# Forked children share the imports of this process; they are killed, so nothing of theirs must be waited for.
+FORK = multiprocessing.get_context("fork")
+Run = Callable[[Any], Any]
+
+
+def quietly(run: Run, config: Any) -> None:
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        run(config)
+
+
+@pytest.fixture(scope="session")
+def child_of() -> Callable[[Run, Any], Any]:
+    """A process of its own, started, that runs a configuration and says nothing."""
+
+    def start(run: Run, config: Any) -> Any:
+        child = FORK.Process(target=quietly, args=(run, config))
+        child.start()
+        return child
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def killed_at(child_of: Callable[[Run, Any], Any]) -> Callable[[Run, Any, int], bool]:
+    """Start a run and kill it once it has logged so many updates; whether it was still alive."""
+
+    def kill(run: Run, config: Any, update: int) -> bool:
+        child, metrics = child_of(run, config), Path(config.output_dir) / "metrics.jsonl"
+        while child.is_alive() and (not metrics.is_file() or metrics.read_bytes().count(b"\n") < update):
+            time.sleep(0.002)
+        alive: bool = child.is_alive()
+        if alive:
+            os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        return alive
+
+    return kill
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,8 @@
 """Agents through the command line: trained, measured, killed, resumed, refused."""
 
 import json
-import multiprocessing
-import os
 import shutil
-import signal
-import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,6 @@ from tokenq.nets.control import Mlp
 from tokenq.replay.samplers import Prioritised
 from tokenq.run.control import control
 
-FORK = multiprocessing.get_context("fork")
 SHORT = ControlConfig(
     num_envs=2,
     environment_steps=260,
@@ -40,13 +36,6 @@ SHORT = ControlConfig(
     eval_samples=2,
     save_steps=7,
 )
-
-
-def trained(config: ControlConfig) -> None:
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
-        control(config)
 
 
 def left(folder: Path) -> tuple[Any, ...]:
@@ -82,18 +71,11 @@ def test_a_run_leaves_what_the_documentation_says(whole: Path) -> None:
 
 
 @pytest.mark.parametrize("update", [2, 23, 41])
-def test_a_killed_run_goes_on_to_the_same_bytes(whole: Path, tmp_path: Path, update: int) -> None:
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    whole: Path, tmp_path: Path, update: int, killed_at: Callable[[Callable[[Any], Any], Any, int], bool]
+) -> None:
     config = replace(SHORT, output_dir=str(tmp_path / "run"))
-    child = FORK.Process(target=trained, args=(config,))
-    child.start()
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    while child.is_alive() and (not metrics.is_file() or metrics.read_bytes().count(b"\n") < update):
-        time.sleep(0.002)
-    alive = child.is_alive()
-    if alive and child.pid is not None:
-        os.kill(child.pid, signal.SIGKILL)
-    child.join()
-    assert alive
+    assert killed_at(control, config, update)
     control(replace(config, resume=True))
     assert left(tmp_path / "run") == left(whole)
 

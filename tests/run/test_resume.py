@@ -1,13 +1,11 @@
 """A run that is killed and resumed leaves the very bytes that an unbroken run leaves."""
 
 import json
-import multiprocessing
-import os
 import random
-import signal
-import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +21,8 @@ from tokenq.nets.architectures import Transformer
 from tokenq.replay.samplers import Prioritised, Recent
 from tokenq.run.train import train
 
-# Forked children share the imports of this process; they are killed, so nothing of theirs must be waited for.
-FORK = multiprocessing.get_context("fork")
+ChildOf = Callable[[Callable[[Any], Any], Any], Any]
+KilledAt = Callable[[Callable[[Any], Any], Any, int], bool]
 UPDATES = 24
 KILLS = 10
 
@@ -53,31 +51,6 @@ ONLINE = replace(
 )
 
 
-def _train_quietly(config: TrainConfig) -> None:
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
-        train(config)
-
-
-def _lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.is_file() else 0
-
-
-def _killed_at(config: TrainConfig, update: int) -> bool:
-    """Start the run and kill it once it has logged so many updates; whether it was still alive."""
-    child = FORK.Process(target=_train_quietly, args=(config,))
-    child.start()
-    metrics = Path(config.output_dir or "") / "metrics.jsonl"
-    while child.is_alive() and _lines(metrics) < update:
-        time.sleep(0.002)
-    alive = child.is_alive()
-    if alive and child.pid is not None:
-        os.kill(child.pid, signal.SIGKILL)
-    child.join()
-    return alive
-
-
 def _left_behind(folder: Path) -> dict[str, bytes]:
     """Every byte that must not depend on interruptions, by file name."""
     newest, _ = newest_whole(folder / "checkpoints")
@@ -101,10 +74,11 @@ def _state(path: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("config", [OFFLINE, ONLINE], ids=["offline", "offline then online"])
-def test_a_killed_and_resumed_run_is_byte_identical(config: TrainConfig, tmp_path: Path) -> None:
+def test_a_killed_and_resumed_run_is_byte_identical(
+    config: TrainConfig, tmp_path: Path, child_of: ChildOf, killed_at: KilledAt
+) -> None:
     whole = replace(config, output_dir=str(tmp_path / "whole"))
-    child = FORK.Process(target=_train_quietly, args=(whole,))
-    child.start()
+    child = child_of(train, whole)
     child.join()
     assert child.exitcode == 0
     expected = _left_behind(tmp_path / "whole")
@@ -113,9 +87,8 @@ def test_a_killed_and_resumed_run_is_byte_identical(config: TrainConfig, tmp_pat
     kills = 0
     for moment in moments:
         broken = replace(config, output_dir=str(tmp_path / f"killed-at-{moment}"))
-        kills += _killed_at(broken, moment)
-        resumed = FORK.Process(target=_train_quietly, args=(replace(broken, resume=True),))
-        resumed.start()
+        kills += killed_at(train, broken, moment)
+        resumed = child_of(train, replace(broken, resume=True))
         resumed.join()
         assert resumed.exitcode == 0
         folder = Path(broken.output_dir or "")
@@ -125,18 +98,11 @@ def test_a_killed_and_resumed_run_is_byte_identical(config: TrainConfig, tmp_pat
     assert kills == KILLS
 
 
-def test_a_run_killed_twice_is_byte_identical(tmp_path: Path) -> None:
+def test_a_run_killed_twice_is_byte_identical(tmp_path: Path, child_of: ChildOf, killed_at: KilledAt) -> None:
     whole = replace(ONLINE, output_dir=str(tmp_path / "whole"))
     broken = replace(ONLINE, output_dir=str(tmp_path / "broken"))
-    for config in (whole, replace(broken, resume=False)):
-        if config is whole:
-            child = FORK.Process(target=_train_quietly, args=(config,))
-            child.start()
-            child.join()
-        else:
-            assert _killed_at(config, 7)
-    assert _killed_at(replace(broken, resume=True), 18)
-    last = FORK.Process(target=_train_quietly, args=(replace(broken, resume=True),))
-    last.start()
-    last.join()
+    child_of(train, whole).join()
+    assert killed_at(train, broken, 7)
+    assert killed_at(train, replace(broken, resume=True), 18)
+    child_of(train, replace(broken, resume=True)).join()
     assert _left_behind(tmp_path / "broken") == _left_behind(tmp_path / "whole")
