@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tokenq.errors import UserError as UserError
     from tokenq.learning.objectives import DQN as DQN
     from tokenq.learning.objectives import DoubleDQN as DoubleDQN
+    from tokenq.learning.objectives import Munchausen as Munchausen
     from tokenq.learning.objectives import Soft as Soft
     from tokenq.learning.scaling import PerPrompt as PerPrompt
     from tokenq.learning.scaling import RawRewards as RawRewards
@@ -70,6 +71,7 @@ _HOMES = {
     "HeadOnly": "learning.target",
     "LastLayers": "learning.target",
     "Logits": "learning.values",
+    "Munchausen": "learning.objectives",
     "NoTarget": "learning.sync",
     "PerPrompt": "learning.scaling",
     "Periodic": "learning.sync",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tokenq.errors import ConfigError
 from tokenq.learning.losses import Huber
-from tokenq.learning.objectives import DQN, DoubleDQN, Plausible, Soft, Vocabulary
+from tokenq.learning.objectives import DQN, DoubleDQN, Munchausen, Plausible, Soft, Vocabulary
 from tokenq.learning.values import ActionValues, Head, Logits, Raw
 from tokenq.nets.action_values import Dense
 from tokenq.types import Batch, References, Texts
@@ -111,6 +111,28 @@ def test_dqn_targets_by_hand(objective: DQN | DoubleDQN, q: list[float], goal: l
     loss = objective.loss(online, lambda: lagging, batch)
     assert loss.q[0].tolist() == pytest.approx(q)
     assert loss.target[0].tolist() == pytest.approx(goal)
+
+
+def test_munchausen_targets_by_hand(batch_of: BatchOf) -> None:
+    """τ = 1, l = −1; Q̄ = (ln 3, 0), (0, ln 3), (ln 7, 0): soft maxima ln 4, ln 4, ln 8.
+
+    Action 0 in s_0 has log-probability ln 3 − ln 4, action 0 in s_1 has −ln 4 < −1, which is cut off.
+    """
+    lagging = Dense(torch.tensor([[[LN3, 0.0], [0.0, LN3], [math.log(7), 0.0]]]))
+    batch = batch_of([[0, 0]], rewards=[[1.0, 2.0]])
+    loss = Munchausen(1.0, 0.5, -1.0, 0.5).loss(Dense(ONLINE), lambda: lagging, batch)
+    expected = [1 + 0.5 * (LN3 - math.log(4)) + 0.5 * math.log(4), 2 - 0.5 + 0.5 * math.log(8)]
+    assert loss.target[0].tolist() == pytest.approx(expected)
+    assert loss.q[0].tolist() == pytest.approx([LN3, 0.0])
+
+
+def test_munchausen_without_bonus_and_temperature_is_dqn(batch_of: BatchOf) -> None:
+    online, lagging, batch = three_actions(batch_of)
+    cold = Munchausen(1e-4, 0.0, -1.0, 0.5).loss(online, lambda: lagging, batch)
+    hard = DQN(Raw(), Vocabulary(), 0.5).loss(online, lambda: lagging, batch)
+    assert torch.allclose(cold.target, hard.target, atol=1e-3)
+    with pytest.raises(ConfigError, match="temperature, least: got 0"):
+        Munchausen(0.0)
 
 
 def test_an_error_may_count_in_a_straight_line(batch_of: BatchOf) -> None:

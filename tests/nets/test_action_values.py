@@ -46,6 +46,11 @@ def test_every_question_has_the_same_answer(both: Both) -> None:
     assert near(factored.at(batch.actions)[decided], dense.at(batch.actions)[decided])
     assert near(factored.logsumexp[valid], dense.logsumexp[valid])
     assert near(factored.entropy[valid], dense.entropy[valid])
+    assert near(factored.soft_maximum(0.3)[valid], dense.soft_maximum(0.3)[valid])
+    after = valid[:, 1:]
+    for ours, theirs in zip(factored.following.maximum, dense.following.maximum, strict=True):
+        assert near(ours[after].float(), theirs[after].float())
+    assert near(factored.following.logsumexp[after], dense.logsumexp[:, 1:][after])
     assert near(factored.among(candidates)[valid], dense.among(candidates)[valid])
     for ours, theirs in zip((*factored.maximum, *factored.top(3)), (*dense.maximum, *dense.top(3)), strict=True):
         assert near(ours[valid].float(), theirs[valid].float())

@@ -38,6 +38,7 @@ def test_steps_are_answered_as_dense_values_would_be(dueling: bool) -> None:
     assert torch.allclose(values.log_probability(batch.actions, 0), whole.log_probability(batch.actions, 0))
     assert torch.allclose(values.logsumexp, whole.logsumexp) and torch.allclose(values.entropy, whole.entropy)
     assert torch.allclose(values.among(candidates), whole.among(candidates))
+    assert torch.allclose(values.soft_maximum(0.3), whole.soft_maximum(0.3))
     assert torch.equal(values.maximum[1], whole.maximum[1])
     assert torch.allclose(values.following.maximum[0], whole.following.maximum[0])
     assert values.at(batch.actions).requires_grad and not values.following.values.requires_grad

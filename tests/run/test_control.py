@@ -15,7 +15,8 @@ from tokenq.cli import main
 from tokenq.config.control import ControlConfig, TransitionsConfig
 from tokenq.envs.control import Gymnasium
 from tokenq.errors import CheckpointError, ConfigError
-from tokenq.learning.objectives import DQN
+from tokenq.learning.losses import Huber
+from tokenq.learning.objectives import DQN, Munchausen
 from tokenq.learning.target import Adapter, TargetConfig
 from tokenq.nets.control import Mlp
 from tokenq.replay.samplers import Prioritised
@@ -132,6 +133,8 @@ def test_the_number_of_environments_changes_no_period() -> None:
     assert replace(SHORT, num_envs=1).max_steps == SHORT.max_steps == replace(SHORT, num_envs=10).max_steps
 
 
-def test_softmax_exploration_works_as_well(tmp_path: Path) -> None:
+def test_softmax_exploration_and_munchausen_work_as_well(tmp_path: Path) -> None:
     summary = control(replace(SHORT, output_dir=str(tmp_path / "run"), exploration=Boltzmann(temperature=0.5)))
     assert summary.updates == 60
+    hot = replace(SHORT, output_dir=str(tmp_path / "other"), objective=Munchausen(error=Huber()))
+    assert control(hot).updates == 60

@@ -10,7 +10,7 @@ from tokenq.acting.explore import Boltzmann, EpsilonGreedy
 from tokenq.config.checks import at_least, checked_seed, not_negative, positive
 from tokenq.envs.control import Gymnasium
 from tokenq.errors import ConfigError
-from tokenq.learning.objectives import DQN, DoubleDQN, Vocabulary
+from tokenq.learning.objectives import DQN, DoubleDQN, Munchausen, Vocabulary
 from tokenq.learning.sync import Periodic
 from tokenq.learning.target import Adapter, TargetConfig
 from tokenq.learning.values import Raw
@@ -64,7 +64,7 @@ class ControlConfig:
     """Updates of a round, >= 1."""
     network: Mlp = field(default_factory=Mlp)
     """What answers Q."""
-    objective: DQN | DoubleDQN = field(default_factory=_double_dqn)
+    objective: DQN | DoubleDQN | Munchausen = field(default_factory=_double_dqn)
     """What is learned."""
     target: TargetConfig = field(default_factory=_periodic)
     """The lagging copy that targets are computed from."""
@@ -127,8 +127,14 @@ class ControlConfig:
             )
         if isinstance(self.target.scope, Adapter):
             raise ConfigError("target.scope: got adapter, which only language models have; choose another")
-        if not isinstance(self.objective.values, Raw) or not isinstance(self.objective.over, Vocabulary):
-            raise ConfigError(
-                "objective: got calibrated values or plausible tokens, which a language model has; "
-                "set objective.values to raw and objective.over to vocabulary"
-            )
+        _check_objective(self.objective)
+
+
+def _check_objective(objective: DQN | DoubleDQN | Munchausen) -> None:
+    if isinstance(objective, DQN | DoubleDQN) and not (
+        isinstance(objective.values, Raw) and isinstance(objective.over, Vocabulary)
+    ):
+        raise ConfigError(
+            "objective: got calibrated values or plausible tokens, which a language model has; "
+            "set objective.values to raw and objective.over to vocabulary"
+        )

@@ -186,6 +186,53 @@ class DoubleDQN:
         return self.over.best(self.values, values, values, batch)
 
 
+@dataclass(frozen=True)
+class Munchausen:
+    """Munchausen DQN: the log-probability of the action taken is part of its reward.
+
+    With π̄ = softmax(Q̄/τ), y = r + α·clip(τ·log π̄(a|s), l, 0) + γ·c·τ·log Σ_a' exp(Q̄(s', a')/τ) (Vieillard et al. 2020,
+    arXiv 2007.14430, section 3: its Σ π̄·(Q̄ − τ·log π̄) is the log-sum-exp written here).
+    """
+
+    temperature: float = 0.03
+    """τ, in units of Q, > 0: how soft the policy and the maximum are."""
+    alpha: float = 0.9
+    """Share of the log-probability that is paid as reward, in [0, 1]."""
+    least: float = -1.0
+    """l, below which the log-probability is not followed, <= 0."""
+    gamma: float = 0.99
+    """Discount per decision, in [0, 1]."""
+    error: SquaredError | Huber = field(default_factory=SquaredError)
+    """How far a value is from its target."""
+
+    values: ClassVar[Raw] = Raw()
+    """Q is what the network answers."""
+    plausible: ClassVar[int] = 0
+    """No candidate tokens are stored: log-sum-exp runs over all actions."""
+
+    def __post_init__(self) -> None:
+        _check_probability("gamma", self.gamma)
+        _check_probability("alpha", self.alpha)
+        if not 0 < self.temperature < float("inf") or self.least > 0:
+            got = f"got {self.temperature}, {self.least}"
+            raise ConfigError(f"temperature, least: {got}, expected a finite number > 0 and a number <= 0")
+
+    def loss(self, online: ActionValues, target: Target, batch: Batch) -> Loss:
+        """The loss of every decision."""
+        lagging = target()
+        soft = lagging.soft_maximum(self.temperature)
+        with torch.no_grad():
+            log_policy = lagging.at(batch.actions) - soft[:, :-1]  # times τ
+        bonus = self.alpha * log_policy.clamp(min=self.least, max=0.0)
+        q = self.values.q(online, batch)
+        goal = batch.rewards + bonus + self.gamma * batch.continues * soft[:, 1:]
+        return Loss(self.error.between(q, goal), q.detach(), goal)
+
+    def bootstrap(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:
+        """The soft maximum of each state."""
+        return values.soft_maximum(self.temperature)
+
+
 def _one_step(objective: DQN | DoubleDQN, online: ActionValues, batch: Batch, value: Float[Tensor, "B N"]) -> Loss:
     q = objective.values.q(online, batch)
     goal = batch.rewards + objective.gamma * batch.continues * value

@@ -48,6 +48,9 @@ class ActionValues(Protocol):
     def log_probability(self, actions: Int[Tensor, "B N"], samples: int) -> Float[Tensor, "B N"]:
         """The taken actions' log-probability; its gradient may be estimated from `samples` actions."""
 
+    def soft_maximum(self, temperature: float) -> Float[Tensor, "B S"]:
+        """τ·log Σ exp(Q/τ) over all actions: the largest value as τ goes to 0."""
+
     def among(self, candidates: Int[Tensor, "B S k"]) -> Float[Tensor, "B S k"]:
         """The values of k candidates per state."""
 

@@ -43,6 +43,10 @@ class Dense:
         """Log-sum-exp over all actions, without gradient."""
         return self.values.detach().logsumexp(-1)
 
+    def soft_maximum(self, temperature: float) -> Float[Tensor, "B S"]:
+        """τ·log-sum-exp of the values over τ, without gradient."""
+        return temperature * (self.values.detach() / temperature).logsumexp(-1)
+
     @cached_property
     def maximum(self) -> tuple[Float[Tensor, "B S"], Int[Tensor, "B S"]]:
         """The largest value of each state and its action, without gradient."""
@@ -121,6 +125,12 @@ class Factored:
     def logsumexp(self) -> Float[Tensor, "B S"]:
         """Log-sum-exp over the vocabulary, without gradient."""
         return self._scatter(self.readout.logsumexp(self._states))
+
+    def soft_maximum(self, temperature: float) -> Float[Tensor, "B S"]:
+        """τ·log-sum-exp of the logits over τ, without gradient."""
+        bias = self.readout.bias
+        cooled = Readout(self.readout.weight, None if bias is None else bias / temperature)
+        return temperature * self._scatter(cooled.logsumexp(self._states / temperature))
 
     @cached_property
     def maximum(self) -> tuple[Float[Tensor, "B S"], Int[Tensor, "B S"]]:

@@ -142,6 +142,10 @@ class StepValues:
         """Log-sum-exp over all actions, without gradient."""
         return self._both.logsumexp
 
+    def soft_maximum(self, temperature: float) -> Float[Tensor, "B S"]:
+        """τ·log-sum-exp of the values over τ, without gradient."""
+        return self._both.soft_maximum(temperature)
+
     @property
     def maximum(self) -> tuple[Float[Tensor, "B S"], Int[Tensor, "B S"]]:
         """The largest value of each state and its action, without gradient."""
