@@ -63,6 +63,16 @@ def test_a_time_limit_truncates_and_does_not_terminate() -> None:
     assert steps[4].after[0, 0] == 5 and steps[5].before[0, 0] == 0
 
 
+def test_an_environment_without_a_time_limit_is_given_one() -> None:
+    """A greedy agent may walk in circles for ever, and an evaluation waits for the end of its episodes."""
+    with pytest.raises(ConfigError, match=r"CliffWalking-v1 has no time limit.*set environment.max_episode_steps"):
+        Gymnasium("CliffWalking-v1").make(1, 0)
+    environments = Gymnasium("CliffWalking-v1", max_episode_steps=4).make(1, 0)
+    assert [environments.step(np.array([0])).truncated[0] for _ in range(8)] == ([False] * 3 + [True]) * 2
+    with pytest.raises(ConfigError, match="max_episode_steps: got 0"):
+        Gymnasium(max_episode_steps=0)
+
+
 def test_every_episode_has_a_seed_of_its_own_whatever_its_neighbours_do() -> None:
     environments = corridors(length=2, number=3)
     seeds = [environments.step(np.zeros(3, np.int64)).before[:, 1] for _ in range(6)][::2]

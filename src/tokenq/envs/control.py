@@ -27,20 +27,33 @@ class Gymnasium:
     """Its name in the registry; `module:Name-v0` imports the module first."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the environment."""
+    max_episode_steps: int | None = None
+    """Steps after which an episode is truncated, >= 1; null: what is registered, if there is a limit."""
+
+    def __post_init__(self) -> None:
+        if self.max_episode_steps is not None and self.max_episode_steps < 1:
+            raise ConfigError(f"max_episode_steps: got {self.max_episode_steps}, expected an integer >= 1, or null")
 
     def make(self, num_envs: int, seed: int) -> "Environments":
         """So many of them, with seeds of their own; nothing is reset yet."""
+        limit: dict[str, Any] = {} if self.max_episode_steps is None else {"max_episode_steps": self.max_episode_steps}
         try:
             made = gymnasium.make_vec(
                 self.id,
                 num_envs,
                 vectorization_mode="sync",
                 vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
+                **limit,
                 **dict(self.kwargs),
             )
         except (gymnasium.error.Error, ImportError, TypeError) as error:
             said = " ".join(str(error).split())
             raise ConfigError(f"environment: got {self.id} with {dict(self.kwargs)}; {said}") from error
+        if made.spec is not None and made.spec.max_episode_steps is None and not limit:
+            raise ConfigError(
+                f"environment: {self.id} has no time limit, so an episode may never end; "
+                "set environment.max_episode_steps"
+            )
         _check_spaces(self.id, made.single_observation_space, made.single_action_space)
         return Environments(self.id, made, seed)
 
