@@ -35,7 +35,7 @@ REPLAY = "replay.safetensors"
 CLOCK = "clock.json"
 WEIGHTS = "network.safetensors"
 LAST = 100
-"""Greedy episodes of the evaluations before and after training, at least."""
+"""Greedy episodes of the last evaluation, at least."""
 
 
 @dataclass(eq=False)
