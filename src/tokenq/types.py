@@ -4,6 +4,7 @@ Letters in shapes: L tokens, E tokens of a source, N decisions, S = N + 1 decisi
 B episodes in a batch, M environments.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -88,6 +89,24 @@ class Episode:
         return replace(self, record=record)
 
 
+@dataclass(frozen=True)
+class Spaces:
+    """What an agent's network reads and answers.
+
+    `shape` is that of one observation, `states` how many there are if they are discrete. `heads` holds the number of
+    choices of each part of an action: one number for a plain discrete action.
+    """
+
+    shape: tuple[int, ...]
+    states: int | None
+    heads: tuple[int, ...]
+
+    @property
+    def actions(self) -> int:
+        """How many actions there are in all."""
+        return math.prod(self.heads)
+
+
 @dataclass(frozen=True, eq=False)
 class Steps:
     """One step of every environment. `after` is what it led to, also where the episode ended there."""
@@ -125,8 +144,8 @@ class Texts:
 class Observations:
     """What the network of a control task reads: the observation before a step, and the one n steps later."""
 
-    before: Shaped[Tensor, "B *shape"]
-    after: Shaped[Tensor, "B *shape"]
+    before: Shaped[Tensor, "B N *shape"]
+    after: Shaped[Tensor, "B N *shape"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -121,7 +121,7 @@ def test_an_environment_that_is_not_there() -> None:
 
 def test_actions_that_do_not_begin_at_zero() -> None:
     environments = corridors(length=2, action_space=Discrete(3, start=5))
-    assert environments.actions == 3
+    assert environments.spaces.actions == 3
     environments.vector.action_space.seed(0)
     environments.step(np.array([0, 2]))
     assert environments.taken == [[0], [2]]

@@ -7,10 +7,11 @@ import torch
 from tokenq.envs.control import Gymnasium
 from tokenq.evaluation.control import Episodes, interquartile_mean
 from tokenq.nets.control import ControlQ, Mlp
+from tokenq.types import Spaces
 
 
 def always(action: int) -> ControlQ:
-    network = Mlp(1, 2).build((4,), None, 2)
+    network = Mlp(1, 2).build(Spaces((4,), None, (2,)))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()

@@ -7,14 +7,14 @@ import torch
 from tokenq.errors import ConfigError, DataError
 from tokenq.nets.action_values import Dense
 from tokenq.nets.control import ControlQ, Dueling, Mlp, StepValues
-from tokenq.types import Batch, Observations, Texts
+from tokenq.types import Batch, Observations, Spaces, Texts
 
 
 def batch_of(before: torch.Tensor, after: torch.Tensor, actions: list[int]) -> Batch:
     b, ones = len(actions), torch.ones(len(actions), 1)
     whole = torch.ones(b, 1, dtype=torch.bool)
-    taken = torch.tensor(actions).unsqueeze(1)
-    return Batch(Observations(before, after), taken, ones, ones, whole, whole, torch.ones(b), torch.arange(b))
+    seen = Observations(before.unsqueeze(1), after.unsqueeze(1))
+    return Batch(seen, torch.tensor(actions).unsqueeze(1), ones, ones, whole, whole, torch.ones(b), torch.arange(b))
 
 
 def test_dueling_by_hand() -> None:
@@ -29,10 +29,11 @@ def test_dueling_by_hand() -> None:
 @pytest.mark.parametrize("dueling", [False, True])
 def test_steps_are_answered_as_dense_values_would_be(dueling: bool) -> None:
     torch.manual_seed(0)
-    network = Mlp(1, 8, dueling).build((3,), None, 4)
+    network = Mlp(1, 8, dueling).build(Spaces((3,), None, (4,)))
     batch = batch_of(torch.randn(5, 3), torch.randn(5, 3), [0, 1, 2, 3, 0])
     values = network(batch)
-    whole = Dense(torch.stack([network.values(batch.observations.before), network.values(batch.observations.after)], 1))
+    seen = torch.cat([batch.observations.before, batch.observations.after], 1)
+    whole = Dense(network.values(seen.flatten(0, 1)).unflatten(0, (5, 2)))
     candidates = torch.randint(4, (5, 2, 2))
     assert torch.allclose(values.at(batch.actions), whole.at(batch.actions))
     assert torch.allclose(values.log_probability(batch.actions, 0), whole.log_probability(batch.actions, 0))
@@ -51,7 +52,7 @@ def test_only_what_is_asked_is_read() -> None:
         read.append(float(observations[0, 0]))
         return torch.zeros(1, 2)
 
-    values = StepValues(network, Observations(torch.tensor([[1.0]]), torch.tensor([[2.0]])))
+    values = StepValues(network, Observations(torch.tensor([[[1.0]]]), torch.tensor([[[2.0]]])))
     assert values.following.maximum[0].item() == 0 and values.following.maximum[1].item() == 0
     assert read == [2.0]
     assert values.at(torch.tensor([[1]])).item() == 0
@@ -59,13 +60,13 @@ def test_only_what_is_asked_is_read() -> None:
 
 
 def test_discrete_observations_are_a_table() -> None:
-    network = Mlp(1, 4).build((), 6, 2)
+    network = Mlp(1, 4).build(Spaces((), 6, (2,)))
     assert network.values(torch.tensor([0, 5])).shape == (2, 2)
     assert network.layers[1].weight.shape == (4, 6)
 
 
 def test_a_lagging_copy_owns_what_lags() -> None:
-    network = Mlp(1, 4).build((3,), None, 2)
+    network = Mlp(1, 4).build(Spaces((3,), None, (2,)))
     twin = network.lagging_copy(lambda name: name.startswith("layers.3"))
     assert twin.layers[1].weight is network.layers[1].weight
     assert twin.layers[3].weight is not network.layers[3].weight and not twin.layers[3].weight.requires_grad
@@ -79,7 +80,7 @@ def test_misuse_is_refused() -> None:
     texts = Texts(*(torch.zeros(1, 2, dtype=torch.long),) * 3, none, none)
     batch = batch_of(torch.zeros(1, 3), torch.zeros(1, 3), [0])
     with pytest.raises(DataError, match="got a batch of texts"):
-        Mlp(1, 4).build((3,), None, 2)(Batch(texts, *(getattr(batch, n) for n in list(vars(batch))[1:])))
+        Mlp(1, 4).build(Spaces((3,), None, (2,)))(Batch(texts, *(getattr(batch, n) for n in list(vars(batch))[1:])))
     with pytest.raises(DataError, match="got a batch of observations"):
         _ = batch.texts
     with pytest.raises(ConfigError, match="set values to raw"):
@@ -87,7 +88,7 @@ def test_misuse_is_refused() -> None:
 
 
 def test_values_are_those_of_the_weights() -> None:
-    network: ControlQ = Mlp(1, 2).build((2,), None, 2)
+    network: ControlQ = Mlp(1, 2).build(Spaces((2,), None, (2,)))
     with torch.no_grad():
         network.layers[1].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, -1.0]])), network.layers[1].bias.zero_()
         network.layers[3].weight.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0]])), network.layers[3].bias.zero_()

@@ -54,8 +54,8 @@ def test_rewards_add_up_to_the_end_of_the_episode(
     batch = replay_of(one_environment([1, 2, 4, 8], **ends)).at(np.arange(4))
     assert batch.rewards[:, 0].tolist() == rewards
     assert batch.continues[:, 0].tolist() == continues
-    assert batch.observations.after[:, 0].tolist() == after
-    assert batch.observations.before[:, 0].tolist() == [0, 1, 2, 3]
+    assert batch.observations.after[:, 0, 0].tolist() == after
+    assert batch.observations.before[:, 0, 0].tolist() == [0, 1, 2, 3]
     assert batch.actions[:, 0].tolist() == [0, 1, 0, 1]
 
 
@@ -86,7 +86,7 @@ def test_any_history_equals_a_slow_loop(data: st.DataObject, number: int, times:
             last = steps[t + k]
             assert batch.rewards.item() == pytest.approx(reward, rel=1e-5, abs=1e-6)
             assert batch.continues.item() == pytest.approx(gamma**k * (not last.terminated[e]))
-            assert batch.observations.after.tolist() == [[t + k + 0.5, e]]
+            assert batch.observations.after.tolist() == [[[t + k + 0.5, e]]]
 
 
 def prioritised() -> Transitions:

@@ -37,7 +37,7 @@ class Collector:
     def random(self, rng: np.random.Generator) -> Steps:
         """One step with actions that nothing chose."""
         environments = self.environments
-        return environments.step(rng.integers(environments.actions, size=environments.number))
+        return environments.step(rng.integers(environments.spaces.actions, size=environments.number))
 
     def step(self, update: int) -> Steps:
         """One step of the policy as it is before this update."""

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 from jaxtyping import Bool, Float, Int, Shaped
 
 from tokenq.errors import ConfigError, DataError
-from tokenq.types import Steps
+from tokenq.types import Spaces, Steps
 
 SPACES = "observations: Box, Discrete; actions: Discrete"
 
@@ -75,21 +75,12 @@ class Environments:
         self.observations = self._begin(np.ones(self.number, bool))
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one observation; a discrete one is a number."""
-        return self.vector.single_observation_space.shape or ()
-
-    @property
-    def states(self) -> int | None:
-        """How many observations there are, if they are discrete."""
-        space = self.vector.single_observation_space
-        return int(space.n) if isinstance(space, Discrete) else None
-
-    @property
-    def actions(self) -> int:
-        """How many actions there are."""
-        space: Any = self.vector.single_action_space
-        return int(space.n)
+    def spaces(self) -> Spaces:
+        """What is observed, and the actions there are."""
+        seen, action = self.vector.single_observation_space, self.vector.single_action_space
+        states = int(seen.n) if isinstance(seen, Discrete) else None
+        choices: Any = action
+        return Spaces(seen.shape or (), states, (int(choices.n),))
 
     def step(self, actions: Int[np.ndarray, "M"]) -> Steps:
         """One action in every environment; those whose episode is over begin another one.

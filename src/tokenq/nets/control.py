@@ -1,9 +1,10 @@
 """Networks of control tasks: an observation in, one value for each action out.
 
-Letters: B transitions, A actions.
+Letters: B sequences of N steps, M observations, A actions.
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from tokenq.errors import ConfigError
 from tokenq.nets.action_values import Dense
-from tokenq.types import Batch, Observations
+from tokenq.types import Batch, Observations, Spaces
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,10 @@ class Mlp:
         if self.layers < 1 or self.width < 1:
             raise ConfigError(f"layers, width: got {self.layers}, {self.width}, expected integers >= 1")
 
-    def build(self, shape: tuple[int, ...], states: int | None, actions: int) -> "ControlQ":
-        """A network with fresh weights for observations of this shape, or of so many discrete states."""
-        inputs = states or int(torch.tensor(shape).prod())
-        body: list[nn.Module] = [OneHot(states) if states else nn.Flatten()]
+    def build(self, spaces: Spaces) -> "ControlQ":
+        """A network with fresh weights for these observations and actions."""
+        inputs, actions = spaces.states or math.prod(spaces.shape), spaces.actions
+        body: list[nn.Module] = [OneHot(spaces.states) if spaces.states else nn.Flatten()]
         for _ in range(self.layers):
             body += [nn.Linear(inputs, self.width), nn.ReLU()]
             inputs = self.width
@@ -83,7 +84,7 @@ class ControlQ(nn.Module):
         """Where the parameters are."""
         return next(self.parameters()).device
 
-    def values(self, observations: Shaped[Tensor, "B *shape"]) -> Float[Tensor, "B A"]:
+    def values(self, observations: Shaped[Tensor, "M *shape"]) -> Float[Tensor, "M A"]:
         """Q of every action."""
         read = observations if isinstance(self.layers[0], OneHot) else observations.float()
         values: Tensor = self.layers(read)
@@ -105,7 +106,11 @@ class ControlQ(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class StepValues:
-    """Action values before and after a step, N = 1: only the states that a question needs are read."""
+    """Action values before and after N steps in a row: only the states that a question needs are read.
+
+    State n is the one before step n, the last one that after all of them. `following` holds those after each step,
+    which differ from the ones before the next where an episode ended in between.
+    """
 
     network: Callable[[Tensor], Tensor]
     observations: Observations
@@ -113,17 +118,21 @@ class StepValues:
 
     @cached_property
     def _before(self) -> Dense:
-        return Dense(self.network(self.observations.before).unsqueeze(1))
+        return Dense(self._read(self.observations.before))
 
     @cached_property
     @torch.no_grad()
     def following(self) -> Dense:
         """The answers at the state that the step led to, without gradient."""
-        return Dense(self.network(self.observations.after).unsqueeze(1))
+        return Dense(self._read(self.observations.after))
 
     @cached_property
     def _both(self) -> Dense:
-        return Dense(torch.cat([self._before.values.detach(), self.following.values], dim=1))
+        return Dense(torch.cat([self._before.values.detach(), self.following.values[:, -1:]], dim=1))
+
+    def _read(self, observations: Shaped[Tensor, "B N *shape"]) -> Float[Tensor, "B N A"]:
+        values: Tensor = self.network(observations.flatten(0, 1)).unflatten(0, observations.shape[:2])
+        return values
 
     def at(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """The value of each taken action, differentiable."""

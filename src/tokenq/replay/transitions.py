@@ -102,7 +102,7 @@ class Transitions:
         shape = (len(index), 1)
         return Batch(
             inputs=Observations(self._read("before", first, environment), self._read("after", last, environment)),
-            actions=self._read("actions", first, environment).long().reshape(shape),
+            actions=self._read("actions", first, environment).long(),
             rewards=torch.from_numpy(rewards.astype(np.float32)).reshape(shape),
             continues=torch.from_numpy(continues.astype(np.float32)).reshape(shape),
             decided=torch.ones(shape, dtype=torch.bool),
@@ -158,7 +158,7 @@ class Transitions:
 
     def _read(self, name: str, time: Int[np.ndarray, "B"], environment: Int[np.ndarray, "B"]) -> Tensor:
         ring = self._rings[name]
-        return torch.from_numpy(ring[time % len(ring), environment])
+        return torch.from_numpy(ring[time % len(ring), environment]).unsqueeze(1)
 
 
 def _ring(example: np.ndarray, capacity: int) -> np.ndarray:

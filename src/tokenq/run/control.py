@@ -167,7 +167,7 @@ def prepare(config: ControlConfig) -> ControlSession:
     seed_everything(config.seed)
     environments = config.environment.make(config.num_envs, config.seed)
     claim(folder, config)
-    network = config.network.build(environments.shape, environments.states, environments.actions)
+    network = config.network.build(environments.spaces)
     device = accelerator(config, folder)
     network.to(device.device)
     learner = Learner(
@@ -232,7 +232,7 @@ def load_agent(run: str) -> tuple[ControlConfig, ControlQ]:
         raise CheckpointError(f"got {run}, expected the folder of a finished run, with {CONFIG} and model/ in it")
     config = replace(from_file(ControlConfig, folder / CONFIG), resume=False)
     environments = config.environment.make(1, config.seed)
-    network = config.network.build(environments.shape, environments.states, environments.actions)
+    network = config.network.build(environments.spaces)
     environments.close()
     network.load_state_dict(checkpoint.load_tensors(folder / "model" / WEIGHTS))
     return config, network
