@@ -56,8 +56,8 @@ MODELS: dict[str, dict[str, Any]] = {
         "transformer": RotaryTransformer(layers=2, width=208, heads=4, context=128),
     },
     "wikitext2": {
-        "lstm": Recurrent("lstm", layers=1, width=128, dropout=0.4),
-        "gru": Recurrent("gru", layers=1, width=130, dropout=0.4),
+        "lstm": Recurrent("lstm", layers=1, width=128, dropout=0.2),
+        "gru": Recurrent("gru", layers=1, width=130, dropout=0.2),
         "transformer": RotaryTransformer(layers=2, width=112, heads=4, context=64, dropout=0.2),
     },
 }

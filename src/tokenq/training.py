@@ -84,7 +84,8 @@ def agent(
                 step(learner.update_count)
         batch = replay.sample(batch_size, rng, learner.update_count).to(learner.accelerator.device)
         report = learner.update(batch)
-        replay.set_priorities(report.index.cpu().numpy(), report.priority.cpu().numpy())
+        if replay.prioritised:
+            replay.set_priorities(report.index.cpu().numpy(), report.priority.cpu().numpy())
         yield report, batch
 
 

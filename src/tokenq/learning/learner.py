@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from functools import cached_property
+from typing import NoReturn, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tokenq.errors import ConfigError, Diverged
@@ -58,12 +59,34 @@ class Optimisation:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What one update did: `metrics` for people, `priority` for the replay."""
+    """What one update did: `metrics` for people, `priority` for the replay; both computed when they are asked for."""
 
     update: int
-    metrics: dict[str, float]
+    numbers: dict[str, float | Tensor]
+    losses: Sequence[Loss]
+    rated: Bool[Tensor, "B N"]
     index: Int[Tensor, "B"]
-    priority: Float[Tensor, "B"]
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Loss, gradient norms, mean error and mean value; NaN, null in the file, where nothing was rated."""
+        count = self.rated.sum()
+        q = torch.cat([loss.q for loss in self.losses])[self.rated].mean()
+        return {
+            **{name: float(number) for name, number in self.numbers.items()},
+            "td_abs": float(self._error.sum() / count.clamp(min=1)),
+            "q_mean": float(q),
+        }
+
+    @property
+    def priority(self) -> Float[Tensor, "B"]:
+        """The mean |error| of each episode's rated decisions."""
+        return self._error.sum(1) / self.rated.sum(1).clamp(min=1)
+
+    @cached_property
+    def _error(self) -> Float[Tensor, "B N"]:
+        error = torch.cat([(loss.q - loss.target).abs() for loss in self.losses])
+        return error.masked_fill(~self.rated, 0)
 
 
 class Learner:
@@ -88,7 +111,7 @@ class Learner:
         self.update_count = 0
         self.parts = _parts(network)
         self.head = objective.values
-        self.optimiser = torch.optim.AdamW(self._groups(), weight_decay=optimisation.weight_decay)
+        self.optimiser = torch.optim.AdamW(self._groups(), weight_decay=optimisation.weight_decay, fused=True)
 
     def _groups(self) -> list[dict[str, object]]:
         rate = self.optimisation.learning_rate
@@ -110,8 +133,10 @@ class Learner:
         A truncated episode is not shifted: the value that it bootstraps from already is.
         """
         offset, scale = self.scale.affine(self.statistics)
-        ends = batch.decided & (batch.continues == 0)
-        return replace(batch, rewards=torch.where(batch.rated, batch.rewards * scale + offset * ends, 0.0))
+        rewards = batch.rewards
+        if (offset, scale) != (0.0, 1.0):
+            rewards = rewards * scale + offset * (batch.decided & (batch.continues == 0))
+        return replace(batch, rewards=rewards.masked_fill(~batch.rated, 0.0))
 
     def update(self, batch: Batch) -> Report:
         """One optimiser step on a batch.
@@ -123,22 +148,28 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = group["base"] * factor
         total = batch.rated.sum().clamp(min=1)
-        losses = [self._backward(part, total) for part in _split(batch, self.optimisation.microbatches)]
-        metrics = {
-            "loss": sum(float(loss) for loss, _ in losses),
-            "learning_rate": self.optimiser.param_groups[0]["lr"],
-        }
-        metrics |= self._clip()
-        if not all(math.isfinite(value) for value in metrics.values()):
-            self.optimiser.zero_grad()
-            raise Diverged(
-                f"update {self.update_count + 1}: loss or gradient is not finite ({metrics}); lower learning_rate"
-            )
+        parts = [self._backward(part, total) for part in _split(batch, self.optimisation.microbatches)]
+        losses = [loss for _, loss in parts]
+        norms = {name: _norm(part) for name, part in self.parts.items() if part}
+        loss = torch.stack([mean for mean, _ in parts]).sum()
+        if not bool(torch.stack([loss, *norms.values()]).isfinite().all()):
+            self._refuse(loss, norms)
+        self._clip(norms)
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.update_count += 1
         self.target.follow(self.update_count)
-        return self._report(batch, metrics, [values for _, values in losses])
+        numbers: dict[str, float | Tensor] = {"loss": loss, "learning_rate": self.optimiser.param_groups[0]["lr"]}
+        numbers |= {f"grad_norm/{name}": norm for name, norm in norms.items()}
+        numbers["target_lag"] = self.target.lag
+        return Report(self.update_count, numbers, losses, batch.rated, batch.index)
+
+    def _refuse(self, loss: Tensor, norms: dict[str, Tensor]) -> NoReturn:
+        self.optimiser.zero_grad()
+        found = {"loss": float(loss)} | {f"grad_norm/{name}": float(norm) for name, norm in norms.items()}
+        raise Diverged(
+            f"update {self.update_count + 1}: loss or gradient is not finite ({found}); lower learning_rate"
+        )
 
     def _backward(self, batch: Batch, total: Tensor) -> tuple[Tensor, Loss]:
         online = self.network(batch)
@@ -154,22 +185,13 @@ class Learner:
         answers: ActionValues = self.target.network(batch)
         return answers
 
-    def _clip(self) -> dict[str, float]:
-        norms = {f"grad_norm/{name}": _norm(part) for name, part in self.parts.items() if part}
+    def _clip(self, norms: dict[str, Tensor]) -> None:
         policy = self.parts["trunk"] + self.parts["readout"]
-        nn.utils.clip_grad_norm_(policy, self.optimisation.max_grad_norm)
+        norm = torch.stack([norms[name] for name in ("trunk", "readout") if name in norms]).norm()
+        nn.utils.clip_grads_with_norm_(policy, self.optimisation.max_grad_norm, norm)
         if isinstance(self.head, Head):
-            nn.utils.clip_grad_norm_(self.parts["value_head"], self.head.max_grad_norm)
-        return norms
-
-    def _report(self, batch: Batch, metrics: dict[str, float], losses: Sequence[Loss]) -> Report:
-        q, goal = torch.cat([loss.q for loss in losses]), torch.cat([loss.target for loss in losses])
-        error = (q - goal).abs().masked_fill(~batch.rated, 0)
-        count = batch.rated.sum(1).clamp(min=1)
-        metrics["td_abs"] = float(error.sum() / batch.rated.sum().clamp(min=1))
-        metrics["q_mean"] = float(q[batch.rated].mean())  # NaN, null in the file, if nothing is rated
-        metrics["target_lag"] = self.target.lag
-        return Report(self.update_count, metrics, batch.index, error.sum(1) / count)
+            head = self.parts["value_head"]
+            nn.utils.clip_grads_with_norm_(head, self.head.max_grad_norm, norms["value_head"])
 
 
 def _parts(network: nn.Module) -> dict[str, list[nn.Parameter]]:
@@ -182,8 +204,8 @@ def _parts(network: nn.Module) -> dict[str, list[nn.Parameter]]:
     return parts
 
 
-def _norm(parameters: Sequence[nn.Parameter]) -> float:
-    return float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+def _norm(parameters: Sequence[nn.Parameter]) -> Tensor:
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def _split(batch: Batch, parts: int) -> list[Batch]:

@@ -53,6 +53,11 @@ class Transitions:
         return self._times * self._environments
 
     @property
+    def prioritised(self) -> bool:
+        """Whether priorities decide what is drawn."""
+        return isinstance(self.sampler, Prioritised)
+
+    @property
     def largest_reward(self) -> float:
         """The largest reward stored now; minus infinity if there is none."""
         return float(self._rings["rewards"][: self._times].max()) if self._rings else -np.inf
@@ -61,7 +66,7 @@ class Transitions:
         """Take in one step of every environment; the oldest time leaves when the ring is full."""
         if not self._rings:
             self._rings = {name: _ring(getattr(steps, name), self.capacity) for name in FIELDS}
-            if isinstance(self.sampler, Prioritised):
+            if self.prioritised:
                 self._tree = SumTree(self._rings["rewards"].size)
         for name, ring in self._rings.items():
             ring[self._times % len(ring)] = getattr(steps, name)
