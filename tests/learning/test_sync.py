@@ -44,6 +44,26 @@ def test_exact_updates_at_which_a_rule_moves(rule: Sync, updates: list[int], toy
     assert run(Target(online, TargetConfig(rule), 0), online, 1, 40) == updates
 
 
+@pytest.mark.parametrize(
+    ("rule", "draws"),
+    [
+        (Periodic(7), [7, 14, 21, 28, 35]),
+        (Periodic(1), list(range(1, 41))),
+        (Adaptive(start=2, end=10, growth=2.0), [2, 6, 14, 24, 34]),
+        (Adaptive(start=3, end=3, gap=0.5), list(range(1, 41))),
+        (Polyak(0.1), list(range(1, 41))),
+        (NoTarget(), list(range(1, 41))),
+        (RandomPartial(0.3, every=15), [15, 30]),
+    ],
+)
+def test_a_target_rests_until_its_rule_may_move_it_again(rule: Sync, draws: list[int], toy: Toy) -> None:
+    online = toy()
+    target = Target(online, TargetConfig(rule), 0)
+    for update in range(max(draws)):
+        assert target.rest(update) == min(draw for draw in draws if draw > update) - update
+        target.follow(update + 1)
+
+
 def test_a_wide_gap_triggers_a_copy_before_its_time(toy: Toy) -> None:
     """Every update adds one to each parameter of a network of ones: the gaps are 1/2, 2/3, 3/4, ... of its size."""
     online = toy()

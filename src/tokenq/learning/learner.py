@@ -167,9 +167,7 @@ class Learner:
     def _refuse(self, loss: Tensor, norms: dict[str, Tensor]) -> NoReturn:
         self.optimiser.zero_grad()
         found = {"loss": float(loss)} | {f"grad_norm/{name}": float(norm) for name, norm in norms.items()}
-        raise Diverged(
-            f"update {self.update_count + 1}: loss or gradient is not finite ({found}); lower learning_rate"
-        )
+        raise Diverged(f"update {self.update_count + 1}: loss or gradient is not finite ({found}); lower learning_rate")
 
     def _backward(self, batch: Batch, total: Tensor) -> tuple[Tensor, Loss]:
         online = self.network(batch)

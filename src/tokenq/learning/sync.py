@@ -1,7 +1,8 @@
 """When and how a target network follows the online network. Every period is counted in updates.
 
-A rule is a frozen dataclass with one method. It moves the lagging tensors of `pairs` in place and returns the mean
-share by which each of them moved (1 a full copy, 0 not at all), from which the target's age is kept.
+A rule is a frozen dataclass. `move` moves the lagging tensors of `pairs` in place and returns the mean share by which
+each of them moved (1 a full copy, 0 not at all), from which the target's age is kept. `rest` says for how many updates
+the target stays as it is: what it answers until then can be computed at once.
 """
 
 import math
@@ -44,6 +45,10 @@ class NoTarget:
 
     tag: ClassVar[str] = "none"
 
+    def rest(self, clock: Clock) -> int:
+        """One update: the online network moves with each."""
+        return 1
+
     def move(self, clock: Clock, pairs: Sequence[Pair], generator: torch.Generator) -> list[float]:
         """Nothing lags, nothing moves."""
         return [0.0] * len(pairs)
@@ -58,6 +63,10 @@ class Periodic:
 
     def __post_init__(self) -> None:
         _at_least_one("every", self.every)
+
+    def rest(self, clock: Clock) -> int:
+        """The updates that are left of the period."""
+        return self.every - clock.update % self.every
 
     def move(self, clock: Clock, pairs: Sequence[Pair], generator: torch.Generator) -> list[float]:
         """Copy if the period is over."""
@@ -76,6 +85,10 @@ class Polyak:
 
     def __post_init__(self) -> None:
         _probability("tau", self.tau)
+
+    def rest(self, clock: Clock) -> int:
+        """One update."""
+        return 1
 
     def move(self, clock: Clock, pairs: Sequence[Pair], generator: torch.Generator) -> list[float]:
         """Blend every tensor."""
@@ -101,6 +114,10 @@ class RandomPartial:
     def __post_init__(self) -> None:
         _probability("probability", self.probability)
         _at_least_one("every", self.every)
+
+    def rest(self, clock: Clock) -> int:
+        """The updates until the next draw."""
+        return self.every - clock.update % self.every
 
     def move(self, clock: Clock, pairs: Sequence[Pair], generator: torch.Generator) -> list[float]:
         """Copy the parts that were drawn."""
@@ -148,6 +165,10 @@ class Adaptive:
         if syncs * math.log(self.growth) >= math.log(self.end / self.start):
             return self.end  # the power itself would overflow some day
         return int(self.start * self.growth**syncs)
+
+    def rest(self, clock: Clock) -> int:
+        """The updates that are left of the period; one where a gap may end it at any time."""
+        return 1 if self.gap is not None else max(1, self.period(clock.syncs) - clock.since)
 
     def move(self, clock: Clock, pairs: Sequence[Pair], generator: torch.Generator) -> list[float]:
         """Copy if the period is over or the gap is too wide."""

@@ -134,11 +134,17 @@ class Target:
         size = sum(float(p.online.double().square().sum()) for p in self.pairs)
         return float((distance / size) ** 0.5) if size else 0.0
 
+    def rest(self, update: int) -> int:
+        """How many updates after number `update` are made before anything can move, >= 1."""
+        return self.config.sync.rest(self._clock(update))
+
+    def _clock(self, update: int) -> Clock:
+        return Clock(update, update - self.last_sync, self.syncs, self.gap)
+
     @torch.no_grad()
     def follow(self, update: int) -> bool:
         """Let the rule act after update number `update` (from 1); whether anything moved."""
-        clock = Clock(update, update - self.last_sync, self.syncs, self.gap)
-        moved = self.config.sync.move(clock, self.pairs, self.generator)
+        moved = self.config.sync.move(self._clock(update), self.pairs, self.generator)
         self.ages = [(1 - share) * (age + 1) for share, age in zip(moved, self.ages, strict=True)]
         if any(moved):
             self.last_sync, self.syncs = update, self.syncs + 1
