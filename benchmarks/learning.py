@@ -1,5 +1,7 @@
 """Learning benchmarks: configurations × seeds, each run in a process of its own, with intervals over seeds.
 
+Agents have ten seeds; theirs are summed up by the interquartile mean as well (Agarwal et al. 2021).
+
     python benchmarks/learning.py walks_offline stories      # these; without names: all
     python benchmarks/learning.py --report                   # print the table from what has been run
 
@@ -21,7 +23,8 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from tokenq.evaluation.intervals import bootstrap_interval
+from tokenq.evaluation.control import interquartile_mean
+from tokenq.evaluation.intervals import bootstrap, bootstrap_interval
 from tokenq.run.report import versions
 
 ROOT = Path(__file__).parents[1]
@@ -70,6 +73,21 @@ def of_class(benchmark: "Benchmark", name: str, *changes: str) -> "Benchmark":
 
 
 SST2 = Benchmark("examples/sst2.yaml", tests={"test": f"{DATA}/sst2/test.jsonl"})
+TEN = tuple(range(10))
+CONTROL = ("acrobot", "mountaincar", "lunarlander", "frozenlake", "taxi", "cliffwalking")
+CARTPOLE = Benchmark("examples/control/cartpole.yaml", seeds=TEN)
+# One part of the family each, on top of the example, which has double alone.
+PARTS = {
+    "dqn": ("--objective", "dqn"),
+    "dueling": ("--network.dueling", "true"),
+    "n_step": ("--replay.n_step", "3"),
+    "prioritised": ("--replay.sampler", "prioritised"),
+    "munchausen": ("--objective", "munchausen"),
+    "c51": ("--objective", "{type: c51, low: 0, high: 100, follows: double}"),
+    "qr_dqn": ("--objective", "{type: qr_dqn, follows: double}"),
+    "noisy": ("--network.noisy", "0.5", "--exploration", "greedy"),
+    "no_target": ("--target.sync", "none", "--network.norm", "true"),
+}
 BABI = Benchmark(
     "examples/babi.yaml",
     tests={
@@ -110,6 +128,13 @@ BENCHMARKS = {
     "tatoeba": Benchmark("examples/tatoeba.yaml", tests={"test": f"{DATA}/tatoeba_en_zh/test.tsv"}),
     "babi": BABI,
     **{f"babi_{name}": of_class(BABI, name) for name in ("lstm", "rnn")},
+    **{
+        name: Benchmark(f"examples/control/{name}.yaml", seeds=TEN)
+        for name in ("acrobot", "mountaincar", "lunarlander")
+    },
+    "cartpole": CARTPOLE,
+    **{f"cartpole_{name}": replace(CARTPOLE, changes=changes) for name, changes in PARTS.items()},
+    "cartpole_rainbow": Benchmark("examples/control/rainbow.yaml", seeds=TEN),
     "xquad": Benchmark("examples/xquad.yaml", tests={"test": "prepared/xquad/test.jsonl"}),
 }
 
@@ -163,8 +188,13 @@ def tested(name: str, benchmark: Benchmark) -> dict[str, object]:
 
 
 def statistics(values: list[float]) -> dict[str, object]:
-    low, high = bootstrap_interval(np.array(values))
-    return {"mean": float(np.mean(values)), "low": low, "high": high, "seeds": [round(v, 4) for v in values]}
+    array = np.array(values)
+    low, high = bootstrap_interval(array)
+    found: dict[str, object] = {"mean": float(np.mean(values)), "low": low, "high": high}
+    if len(values) >= len(TEN):
+        low, high = bootstrap(lambda rows: interquartile_mean(array[rows]), len(array))
+        found |= {"iqm": interquartile_mean(array), "iqm_low": low, "iqm_high": high}
+    return found | {"seeds": [round(v, 4) for v in values]}
 
 
 def report() -> None:
@@ -172,9 +202,12 @@ def report() -> None:
         result = json.loads(path.read_text())
         if "after" not in result:
             continue
-        for key in ("reward", "greedy_reward", "kl"):
+        for key in ("reward", "greedy_reward", "kl", "return", "start_value"):
             if key in result["after"]:
                 before, after = result["before"][key]["mean"], result["after"][key]
+                if "iqm" in after:
+                    print(f"| {result['name']} | {key}, IQM | | {after['iqm']:.2f} ", end="")
+                    print(f"[{after['iqm_low']:.2f}, {after['iqm_high']:.2f}] | |")
                 print(
                     f"| {result['name']} | {key} | {before:.3f} | {after['mean']:.3f} "
                     f"[{after['low']:.3f}, {after['high']:.3f}] | {' '.join(f'{v:.3f}' for v in after['seeds'])} |"
