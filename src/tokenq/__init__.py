@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tokenq.learning.objectives import DoubleDQN as DoubleDQN
     from tokenq.learning.objectives import Munchausen as Munchausen
     from tokenq.learning.objectives import Soft as Soft
+    from tokenq.learning.q_lambda import QLambda as QLambda
     from tokenq.learning.scaling import PerPrompt as PerPrompt
     from tokenq.learning.scaling import RawRewards as RawRewards
     from tokenq.learning.scaling import Standardise as Standardise
@@ -78,6 +79,7 @@ _HOMES = {
     "Polyak": "learning.sync",
     "PretrainConfig": "config.supervised",
     "Prioritised": "replay.samplers",
+    "QLambda": "learning.q_lambda",
     "QTrainer": "trainer",
     "RandomPartial": "learning.sync",
     "Raw": "learning.values",

@@ -142,10 +142,15 @@ class Texts:
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """What the network of a control task reads: the observation before a step, and the one n steps later."""
+    """What the network of a control task reads: the observation before a step, and the one n steps later.
+
+    `ended` says after which steps the episode is over, in either way: the next step of the sequence then belongs to
+    another one. It may be None for sequences of one step, which nothing follows.
+    """
 
     before: Shaped[Tensor, "B N *shape"]
     after: Shaped[Tensor, "B N *shape"]
+    ended: Bool[Tensor, "B N"] | None = None
 
 
 @dataclass(frozen=True, eq=False)

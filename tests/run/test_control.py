@@ -16,9 +16,13 @@ from tokenq.config.control import ControlConfig, TransitionsConfig
 from tokenq.envs.control import Gymnasium
 from tokenq.errors import CheckpointError, ConfigError
 from tokenq.learning.losses import Huber
-from tokenq.learning.objectives import DQN, Munchausen
+from tokenq.learning.objectives import DQN, Munchausen, Vocabulary
+from tokenq.learning.q_lambda import QLambda
+from tokenq.learning.sync import NoTarget
 from tokenq.learning.target import Adapter, TargetConfig
+from tokenq.learning.values import Raw
 from tokenq.nets.control import Mlp
+from tokenq.nets.table import Table
 from tokenq.replay.samplers import Prioritised
 from tokenq.run.control import control
 
@@ -138,3 +142,49 @@ def test_softmax_exploration_and_munchausen_work_as_well(tmp_path: Path) -> None
     assert summary.updates == 60
     hot = replace(SHORT, output_dir=str(tmp_path / "other"), objective=Munchausen(error=Huber()))
     assert control(hot).updates == 60
+
+
+LAKE = replace(
+    SHORT,
+    environment=Gymnasium("FrozenLake-v1", {"is_slippery": False}),
+    network=Table(initial=1.0),
+    objective=DQN(Raw(), Vocabulary(), 0.9),
+    target=TargetConfig(NoTarget()),
+    replay=TransitionsConfig(),
+    optim="sgd",
+    learning_rate=6.4,
+    max_grad_norm=1e6,
+    per_device_train_batch_size=64,
+    environment_steps=1560,
+    logging_steps=200,
+    eval_steps=300,
+    save_steps=100,
+)
+
+
+def test_a_table_finds_the_best_way_over_the_ice(
+    tmp_path: Path, killed_at: Callable[[Callable[[Any], Any], Any, int], bool], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Six steps, the reward with the last; interrupted, resumed and evaluated again it is the same."""
+    whole = control(replace(LAKE, output_dir=str(tmp_path / "whole")))
+    assert whole.after["start_value"] == pytest.approx(0.9**5) == whole.after["optimal_start_value"]
+    assert whole.before["start_value"] == 0.0
+    assert "start value: 0.5905, of the best policy 0.5905" in capsys.readouterr().out
+    half = replace(LAKE, output_dir=str(tmp_path / "half"))
+    assert killed_at(control, half, 3)  # lines of metrics, of updates 1, 200 and 300
+    control(replace(half, resume=True))
+    capsys.readouterr()
+    assert left(tmp_path / "half") == left(tmp_path / "whole")
+    assert main(["evaluate", str(tmp_path / "half"), "--eval_samples", "2"]) == 0
+    assert json.loads(capsys.readouterr().out)["after"]["start_value"] == pytest.approx(0.9**5)
+
+
+def test_a_deep_network_is_held_against_the_same_optimum(tmp_path: Path) -> None:
+    deep = replace(LAKE, network=Mlp(1, 8), optim="adamw", learning_rate=1e-3, objective=QLambda(0.9))
+    after = control(replace(deep, environment_steps=160, output_dir=str(tmp_path))).after
+    assert after["start_value"] <= after["optimal_start_value"] == pytest.approx(0.9**5)
+
+
+def test_a_table_of_what_cannot_be_counted_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="got table for observations of shape"):
+        control(replace(SHORT, network=Table(), output_dir=str(tmp_path / "run")))

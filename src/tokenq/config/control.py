@@ -10,11 +10,14 @@ from tokenq.acting.explore import Boltzmann, EpsilonGreedy
 from tokenq.config.checks import at_least, checked_seed, not_negative, positive
 from tokenq.envs.control import Gymnasium
 from tokenq.errors import ConfigError
+from tokenq.learning.learner import Optimiser
 from tokenq.learning.objectives import DQN, DoubleDQN, Munchausen, Vocabulary
+from tokenq.learning.q_lambda import QLambda
 from tokenq.learning.sync import Periodic
 from tokenq.learning.target import Adapter, TargetConfig
 from tokenq.learning.values import Raw
 from tokenq.nets.control import Mlp
+from tokenq.nets.table import Table
 from tokenq.ops.schedules import Decay
 from tokenq.replay.samplers import Prioritised, Uniform
 
@@ -62,9 +65,9 @@ class ControlConfig:
     """Environment steps between two rounds of updates, a multiple of `num_envs`."""
     updates_per_rollout: int = 1
     """Updates of a round, >= 1."""
-    network: Mlp = field(default_factory=Mlp)
+    network: Mlp | Table = field(default_factory=Mlp)
     """What answers Q."""
-    objective: DQN | DoubleDQN | Munchausen = field(default_factory=_double_dqn)
+    objective: DQN | DoubleDQN | Munchausen | QLambda = field(default_factory=_double_dqn)
     """What is learned."""
     target: TargetConfig = field(default_factory=_periodic)
     """The lagging copy that targets are computed from."""
@@ -76,8 +79,10 @@ class ControlConfig:
     """Transitions per forward pass and device, >= 1."""
     gradient_accumulation_steps: int = 1
     """Forward passes per update, >= 1."""
+    optim: Optimiser = "adamw"
+    """How parameters follow gradients: sgd is a step of `learning_rate` times the mean gradient of the batch."""
     learning_rate: float = 1e-3
-    """Step size of AdamW, > 0."""
+    """Step size of the optimiser, > 0."""
     lr_scheduler_type: Decay = "constant"
     """How the step size falls from the first update on, to 0 after the last one; the warm-up multiplies it."""
     warmup_steps: int = 0
@@ -130,7 +135,7 @@ class ControlConfig:
         _check_objective(self.objective)
 
 
-def _check_objective(objective: DQN | DoubleDQN | Munchausen) -> None:
+def _check_objective(objective: DQN | DoubleDQN | Munchausen | QLambda) -> None:
     if isinstance(objective, DQN | DoubleDQN) and not (
         isinstance(objective.values, Raw) and isinstance(objective.over, Vocabulary)
     ):

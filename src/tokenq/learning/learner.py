@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NoReturn, Protocol, runtime_checkable
+from typing import Literal, NoReturn, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -19,6 +19,8 @@ from tokenq.learning.target import Target
 from tokenq.learning.values import ActionValues, Head, Logits, Raw
 from tokenq.ops import schedules
 from tokenq.types import Batch, Episode
+
+Optimiser = Literal["adamw", "sgd"]
 
 
 @runtime_checkable
@@ -42,7 +44,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Optimisation:
-    """AdamW with one learning-rate schedule for all parameters."""
+    """AdamW, or plain stochastic gradient descent, with one learning-rate schedule for all parameters."""
 
     learning_rate: float = 3e-4
     schedule: schedules.Decay = "constant"
@@ -51,6 +53,7 @@ class Optimisation:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     microbatches: int = 1
+    optim: Optimiser = "adamw"
 
     def factor(self, update: int) -> float:
         """What every learning rate is multiplied with at an update, in [0, 1]."""
@@ -111,7 +114,8 @@ class Learner:
         self.update_count = 0
         self.parts = _parts(network)
         self.head = objective.values
-        self.optimiser = torch.optim.AdamW(self._groups(), weight_decay=optimisation.weight_decay, fused=True)
+        kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimisation.optim]
+        self.optimiser = kind(self._groups(), weight_decay=optimisation.weight_decay, fused=True)
 
     def _groups(self) -> list[dict[str, object]]:
         rate = self.optimisation.learning_rate

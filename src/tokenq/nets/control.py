@@ -37,12 +37,20 @@ class Mlp:
     def build(self, spaces: Spaces) -> "ControlQ":
         """A network with fresh weights for these observations and actions."""
         inputs, actions = spaces.states or math.prod(spaces.shape), spaces.actions
-        body: list[nn.Module] = [OneHot(spaces.states) if spaces.states else nn.Flatten()]
+        body: list[nn.Module] = [OneHot(spaces.states) if spaces.states else Flat()]
         for _ in range(self.layers):
             body += [nn.Linear(inputs, self.width), nn.ReLU()]
             inputs = self.width
         readout = Dueling(inputs, actions) if self.dueling else nn.Linear(inputs, actions)
         return ControlQ(nn.Sequential(*body, readout))
+
+
+class Flat(nn.Module):
+    """Observations of any shape and type as one row of floats each."""
+
+    def forward(self, observations: Shaped[Tensor, "B *shape"]) -> Float[Tensor, "B D"]:
+        """One row for each observation."""
+        return observations.float().flatten(1)
 
 
 class OneHot(nn.Module):
@@ -73,7 +81,10 @@ class Dueling(nn.Module):
 
 
 class ControlQ(nn.Module):
-    """Q of every action of an observation; answers a batch as `StepValues`."""
+    """Q of every action of an observation; answers a batch as `StepValues`.
+
+    The first of the layers reads observations as the environment gives them, of any type.
+    """
 
     def __init__(self, layers: nn.Sequential) -> None:
         super().__init__()
@@ -86,8 +97,7 @@ class ControlQ(nn.Module):
 
     def values(self, observations: Shaped[Tensor, "M *shape"]) -> Float[Tensor, "M A"]:
         """Q of every action."""
-        read = observations if isinstance(self.layers[0], OneHot) else observations.float()
-        values: Tensor = self.layers(read)
+        values: Tensor = self.layers(observations)
         return values
 
     def forward(self, batch: Batch) -> "StepValues":

@@ -15,6 +15,7 @@ from tokenq.config.control import ControlConfig
 from tokenq.config.parse import from_file
 from tokenq.errors import CheckpointError
 from tokenq.evaluation.control import Episodes
+from tokenq.evaluation.tabular import start_values
 from tokenq.learning.diagnostics import diagnose
 from tokenq.learning.learner import Learner, Report
 from tokenq.learning.scaling import RawRewards
@@ -117,7 +118,9 @@ class ControlSession:
 
     def evaluate(self, episodes: int) -> dict[str, float]:
         """The same of so many episodes."""
-        return Episodes(self.config.environment, episodes, self.config.seed).evaluate(self.collector.network)
+        config, network = self.config, self.collector.network
+        returns = Episodes(config.environment, episodes, config.seed).evaluate(network)
+        return returns | start_values(config.environment, network, config.objective.gamma)
 
     def save(self, metrics_offset: int) -> Path:
         """One atomic checkpoint of everything that the future depends on, and the bytes of metrics written so far."""
@@ -214,6 +217,8 @@ def _finish(session: ControlSession) -> Summary:
         f"return: before {session.before['return']:.1f}  after {after['return']:.1f} "
         f"[{after['return_low']:.1f}, {after['return_high']:.1f}]"
     )
+    if "start_value" in after:
+        print(f"start value: {after['start_value']:.4f}, of the best policy {after['optimal_start_value']:.4f}")
     print(f"model, curves.png and summary.json are in {folder}")
     session.collector.environments.close()
     session.learner.accelerator.end_training()

@@ -9,6 +9,7 @@ from tokenq.config.evaluate import EvaluateConfig
 from tokenq.errors import ConfigError
 from tokenq.evaluation.control import Episodes
 from tokenq.evaluation.policy import Evaluator
+from tokenq.evaluation.tabular import start_values
 from tokenq.nets.encoder import QNetwork
 from tokenq.nets.reference import Reference
 from tokenq.run.control import is_agent, load_agent
@@ -51,11 +52,12 @@ def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, An
 
 
 def _agent(config: EvaluateConfig) -> dict[str, Any]:
-    """The greedy returns of an agent, over `eval_samples` episodes."""
+    """The greedy returns of an agent over `eval_samples` episodes, and its exact value where that is known."""
     if config.metrics or config.dataset:
         raise ConfigError(f"metrics, dataset: {config.run} is an agent, which is measured by the returns of episodes")
     trained, network = load_agent(config.run)
     after = Episodes(trained.environment, config.eval_samples, config.seed).evaluate(network)
+    after |= start_values(trained.environment, network, trained.objective.gamma)
     figures = {"run": config.run, "samples": config.eval_samples, "seed": config.seed, "after": after}
     print(json.dumps(figures, indent=2))
     return figures

@@ -23,6 +23,7 @@ def optimisation(config: TrainConfig | ControlConfig) -> Optimisation:
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         microbatches=config.gradient_accumulation_steps,
+        optim=config.optim if isinstance(config, ControlConfig) else "adamw",
     )
 
 
