@@ -1,14 +1,14 @@
-"""Networks of control tasks: an observation in, one value for each action out.
+"""Networks of control tasks: an observation in, the value of each action out, or the distribution of its return.
 
-Letters: B sequences of N steps, M observations, A actions.
+Letters: B sequences of N steps, M observations, A actions, K numbers that describe a distribution.
 """
 
 import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -16,7 +16,20 @@ from torch import Tensor, nn
 
 from tokenq.errors import ConfigError
 from tokenq.nets.action_values import Dense
+from tokenq.nets.noisy import NoisyLinear
 from tokenq.types import Batch, Observations, Spaces
+
+
+@runtime_checkable
+class Spread(Protocol):
+    """How K numbers describe the distribution of an action's return."""
+
+    @property
+    def outputs(self) -> int:
+        """K, >= 1."""
+
+    def mean(self, answers: Float[Tensor, "*any K"]) -> Float[Tensor, "*any"]:
+        """The mean of each distribution: Q."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +42,31 @@ class Mlp:
     """Units of each, >= 1."""
     dueling: bool = False
     """Q = V + A − mean A from two output layers (Wang et al. 2016, arXiv 1511.06581, eq. 9)."""
+    noisy: float | None = None
+    """Size of the noise on all weights while training, > 0, such as 0.5; null: none. Explores without ε."""
+    norm: bool = False
+    """LayerNorm before each ReLU."""
 
     def __post_init__(self) -> None:
         if self.layers < 1 or self.width < 1:
             raise ConfigError(f"layers, width: got {self.layers}, {self.width}, expected integers >= 1")
+        if self.noisy is not None and not 0 < self.noisy < float("inf"):
+            raise ConfigError(f"noisy: got {self.noisy}, expected a finite number > 0, or null")
 
-    def build(self, spaces: Spaces) -> "ControlQ":
-        """A network with fresh weights for these observations and actions."""
+    def build(self, spaces: Spaces, spread: Spread | None = None) -> "ControlQ":
+        """A network with fresh weights for these observations and actions; without `spread` it answers Q itself."""
+        linear = nn.Linear if self.noisy is None else partial(NoisyLinear, sigma=self.noisy)
         inputs, actions = spaces.states or math.prod(spaces.shape), spaces.actions
-        body: list[nn.Module] = [OneHot(spaces.states) if spaces.states else nn.Flatten()]
+        outputs = 1 if spread is None else spread.outputs
+        layers: list[nn.Module] = [OneHot(spaces.states) if spaces.states else nn.Flatten()]
         for _ in range(self.layers):
-            body += [nn.Linear(inputs, self.width), nn.ReLU()]
+            layers += [linear(inputs, self.width), *([nn.LayerNorm(self.width)] if self.norm else []), nn.ReLU()]
             inputs = self.width
-        readout = Dueling(inputs, actions) if self.dueling else nn.Linear(inputs, actions)
-        return ControlQ(nn.Sequential(*body, readout))
+        if self.dueling:
+            layers += [Dueling(linear(inputs, outputs), linear(inputs, actions * outputs))]
+        else:
+            layers += [linear(inputs, actions * outputs)]
+        return ControlQ(nn.Sequential(*layers, nn.Unflatten(-1, (actions, outputs))), spread)
 
 
 class OneHot(nn.Module):
@@ -58,41 +82,51 @@ class OneHot(nn.Module):
 
 
 class Dueling(nn.Module):
-    """A state value and advantages whose mean is 0."""
+    """A state value and advantages whose mean is 0, each of K numbers (Hessel et al. 2018, arXiv 1710.02298)."""
 
-    def __init__(self, inputs: int, actions: int) -> None:
+    def __init__(self, value: nn.Module, advantage: nn.Module) -> None:
         super().__init__()
-        self.value = nn.Linear(inputs, 1)
-        self.advantage = nn.Linear(inputs, actions)
+        self.value = value
+        self.advantage = advantage
 
-    def forward(self, hidden: Float[Tensor, "B D"]) -> Float[Tensor, "B A"]:
-        """Q of every action."""
-        advantage = self.advantage(hidden)
-        values: Tensor = self.value(hidden) + advantage - advantage.mean(-1, keepdim=True)
-        return values
+    def forward(self, hidden: Float[Tensor, "B D"]) -> Float[Tensor, "B AK"]:
+        """The answers of every action, one action after the other."""
+        value = self.value(hidden)
+        advantage = self.advantage(hidden).unflatten(-1, (-1, value.shape[-1]))
+        answers: Tensor = value.unsqueeze(-2) + advantage - advantage.mean(-2, keepdim=True)
+        return answers.flatten(-2)
 
 
 class ControlQ(nn.Module):
     """Q of every action of an observation; answers a batch as `StepValues`."""
 
-    def __init__(self, layers: nn.Sequential) -> None:
+    def __init__(self, layers: nn.Sequential, spread: Spread | None = None) -> None:
         super().__init__()
         self.layers = layers
+        self.spread = spread
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.parameters()).device
 
+    def answers(self, observations: Shaped[Tensor, "M *shape"]) -> Float[Tensor, "M A K"]:
+        """What describes the return of every action; Q itself, K = 1, without a spread."""
+        read = observations if isinstance(self.layers[0], OneHot) else observations.float()
+        answers: Tensor = self.layers(read)
+        return answers
+
+    def mean(self, answers: Float[Tensor, "*any K"]) -> Float[Tensor, "*any"]:
+        """Q, from what describes the return."""
+        return answers.squeeze(-1) if self.spread is None else self.spread.mean(answers)
+
     def values(self, observations: Shaped[Tensor, "M *shape"]) -> Float[Tensor, "M A"]:
         """Q of every action."""
-        read = observations if isinstance(self.layers[0], OneHot) else observations.float()
-        values: Tensor = self.layers(read)
-        return values
+        return self.mean(self.answers(observations))
 
     def forward(self, batch: Batch) -> "StepValues":
         """Answers to every question about the batch's two states, each read when it is first asked for."""
-        return StepValues(self.values, batch.observations)
+        return StepValues(self.answers, self.mean, batch.observations)
 
     def lagging_copy(self, lagged: Callable[[str], bool]) -> "ControlQ":
         """A copy that owns the parameters whose names `lagged` accepts and shares the others."""
@@ -112,27 +146,50 @@ class StepValues:
     which differ from the ones before the next where an episode ended in between.
     """
 
-    network: Callable[[Tensor], Tensor]
+    answers: Callable[[Tensor], Tensor]
+    mean: Callable[[Tensor], Tensor]
     observations: Observations
     state_value: None = None
 
     @cached_property
     def _before(self) -> Dense:
-        return Dense(self._read(self.observations.before))
+        return Dense(self.mean(self._answers_before))
 
     @cached_property
     @torch.no_grad()
     def following(self) -> Dense:
         """The answers at the state that the step led to, without gradient."""
-        return Dense(self._read(self.observations.after))
+        return Dense(self.mean(self._answers_after))
+
+    @cached_property
+    def _answers_before(self) -> Float[Tensor, "B N A K"]:
+        return self._read(self.observations.before)
+
+    @cached_property
+    @torch.no_grad()
+    def _answers_after(self) -> Float[Tensor, "B N A K"]:
+        return self._read(self.observations.after)
 
     @cached_property
     def _both(self) -> Dense:
         return Dense(torch.cat([self._before.values.detach(), self.following.values[:, -1:]], dim=1))
 
-    def _read(self, observations: Shaped[Tensor, "B N *shape"]) -> Float[Tensor, "B N A"]:
-        values: Tensor = self.network(observations.flatten(0, 1)).unflatten(0, observations.shape[:2])
-        return values
+    def _read(self, observations: Shaped[Tensor, "B N *shape"]) -> Float[Tensor, "B N A K"]:
+        answers: Tensor = self.answers(observations.flatten(0, 1)).unflatten(0, observations.shape[:2])
+        return answers
+
+    def distribution(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N K"]:
+        """What describes the return of each taken action, differentiable."""
+        return _of_actions(self._answers_before, actions.unsqueeze(-1)).squeeze(-2)
+
+    def distributions(self, actions: Int[Tensor, "B N m"]) -> Float[Tensor, "B N m K"]:
+        """The same of m actions at the state that each step led to, without gradient."""
+        return _of_actions(self._answers_after, actions)
+
+    def every(self) -> Int[Tensor, "B N A"]:
+        """All actions, at the state that each step led to."""
+        answers = self._answers_after
+        return torch.arange(answers.shape[2], device=answers.device).expand(answers.shape[:3])
 
     def at(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """The value of each taken action, differentiable."""
@@ -164,3 +221,7 @@ class StepValues:
     def entropy(self) -> Float[Tensor, "B S"]:
         """Entropy of the softmax policy in nats, without gradient."""
         return self._both.entropy
+
+
+def _of_actions(answers: Float[Tensor, "B N A K"], actions: Int[Tensor, "B N m"]) -> Float[Tensor, "B N m K"]:
+    return answers.gather(2, actions.unsqueeze(-1).expand(*actions.shape, answers.shape[-1]))
