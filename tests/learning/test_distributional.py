@@ -45,7 +45,7 @@ def batch_of(
 
 def table(objective: C51 | QRDQN, answers: Tensor, batch: Batch) -> StepValues:
     """Answers [states, A, K] by heart."""
-    return StepValues(lambda states: answers[states], objective.mean, batch.observations)
+    return StepValues(lambda states: answers[states], batch.observations, objective.mean)
 
 
 STEP = batch_of([0], [0], [1.0], [1], [1.0])

@@ -85,7 +85,7 @@ def test_a_spread_is_answered_for_single_actions_and_for_several(dueling: bool) 
 def test_layers_are_normalised_before_the_relu() -> None:
     network = Mlp(2, 8, norm=True).build(Spaces((3,), None, (2,)))
     names = [type(layer).__name__ for layer in network.layers]
-    assert names == ["Flatten", *["Linear", "LayerNorm", "ReLU"] * 2, "Linear", "Unflatten"]
+    assert names == ["Flatten", *["Linear", "LayerNorm", "ReLU"] * 2, "Linear"]
 
 
 def test_only_what_is_asked_is_read() -> None:
@@ -93,11 +93,9 @@ def test_only_what_is_asked_is_read() -> None:
 
     def network(observations: torch.Tensor) -> torch.Tensor:
         read.append(float(observations[0, 0]))
-        return torch.zeros(1, 2, 1)
+        return torch.zeros(1, 2)
 
-    values = StepValues(
-        network, lambda answers: answers.squeeze(-1), Observations(torch.tensor([[[1.0]]]), torch.tensor([[[2.0]]]))
-    )
+    values = StepValues(network, Observations(torch.tensor([[[1.0]]]), torch.tensor([[[2.0]]])))
     assert values.following.maximum[0].item() == 0 and values.following.maximum[1].item() == 0
     assert read == [2.0]
     assert values.at(torch.tensor([[1]])).item() == 0
@@ -121,6 +119,8 @@ def test_a_lagging_copy_owns_what_lags() -> None:
 def test_misuse_is_refused() -> None:
     with pytest.raises(ConfigError, match="layers, width: got 0, 4"):
         Mlp(0, 4)
+    with pytest.raises(ConfigError, match="distributions for actions of 2 parts"):
+        Mlp().build(Spaces((3,), None, (2, 3)), Halves())
     none = torch.zeros(1, 0, dtype=torch.long)
     texts = Texts(*(torch.zeros(1, 2, dtype=torch.long),) * 3, none, none)
     batch = batch_of(torch.zeros(1, 3), torch.zeros(1, 3), [0])

@@ -242,7 +242,9 @@ def _only(actions: Int[Tensor, "B N"]) -> Followed:
 def _spread(values: ActionValues) -> Distributions:
     # Not isinstance, which would ask every question to see whether there is an answer.
     if not hasattr(values, "distributions"):
-        raise ConfigError("objective: got a network that answers one number per action, expected an agent's; use dqn")
+        raise ConfigError(
+            "objective: got a network that answers one number per action, expected distributions; use dqn"
+        )
     return cast(Distributions, values)
 
 

@@ -55,6 +55,9 @@ class Mlp:
 
     def build(self, spaces: Spaces, spread: Spread | None = None) -> "ControlQ":
         """A network with fresh weights for these observations and actions; without `spread` it answers Q itself."""
+        if spread is not None and len(spaces.heads) > 1:
+            got = f"got distributions for actions of {len(spaces.heads)} parts"
+            raise ConfigError(f"objective: {got}, expected actions of one part; use double_dqn")
         linear = nn.Linear if self.noisy is None else partial(NoisyLinear, sigma=self.noisy)
         inputs, actions = spaces.states or math.prod(spaces.shape), spaces.actions
         outputs = 1 if spread is None else spread.outputs
@@ -66,7 +69,9 @@ class Mlp:
             layers += [Dueling(linear(inputs, outputs), linear(inputs, actions * outputs))]
         else:
             layers += [linear(inputs, actions * outputs)]
-        return ControlQ(nn.Sequential(*layers, nn.Unflatten(-1, (actions, outputs))), spread)
+        if spread is not None:
+            layers += [nn.Unflatten(-1, (actions, outputs))]
+        return ControlQ(nn.Sequential(*layers), spread)
 
 
 class OneHot(nn.Module):
@@ -90,7 +95,7 @@ class Dueling(nn.Module):
         self.advantage = advantage
 
     def forward(self, hidden: Float[Tensor, "B D"]) -> Float[Tensor, "B AK"]:
-        """The answers of every action, one action after the other."""
+        """The numbers of every action, one action after the other."""
         value = self.value(hidden)
         advantage = self.advantage(hidden).unflatten(-1, (-1, value.shape[-1]))
         answers: Tensor = value.unsqueeze(-2) + advantage - advantage.mean(-2, keepdim=True)
@@ -110,23 +115,21 @@ class ControlQ(nn.Module):
         """Where the parameters are."""
         return next(self.parameters()).device
 
-    def answers(self, observations: Shaped[Tensor, "M *shape"]) -> Float[Tensor, "M A K"]:
-        """What describes the return of every action; Q itself, K = 1, without a spread."""
+    def answers(self, observations: Shaped[Tensor, "M *shape"]) -> Float[Tensor, "M A *K"]:
+        """Q of every action, or with a spread the K numbers that describe its return."""
         read = observations if isinstance(self.layers[0], OneHot) else observations.float()
         answers: Tensor = self.layers(read)
         return answers
 
-    def mean(self, answers: Float[Tensor, "*any K"]) -> Float[Tensor, "*any"]:
-        """Q, from what describes the return."""
-        return answers.squeeze(-1) if self.spread is None else self.spread.mean(answers)
-
     def values(self, observations: Shaped[Tensor, "M *shape"]) -> Float[Tensor, "M A"]:
         """Q of every action."""
-        return self.mean(self.answers(observations))
+        answers = self.answers(observations)
+        return answers if self.spread is None else self.spread.mean(answers)
 
     def forward(self, batch: Batch) -> "StepValues":
         """Answers to every question about the batch's two states, each read when it is first asked for."""
-        return StepValues(self.answers, self.mean, batch.observations)
+        mean = None if self.spread is None else self.spread.mean
+        return StepValues(self.answers, batch.observations, mean)
 
     def lagging_copy(self, lagged: Callable[[str], bool]) -> "ControlQ":
         """A copy that owns the parameters whose names `lagged` accepts and shares the others."""
@@ -146,37 +149,40 @@ class StepValues:
     which differ from the ones before the next where an episode ended in between.
     """
 
-    answers: Callable[[Tensor], Tensor]
-    mean: Callable[[Tensor], Tensor]
+    network: Callable[[Tensor], Tensor]
     observations: Observations
+    mean: Callable[[Tensor], Tensor] | None = None
     state_value: None = None
 
     @cached_property
     def _before(self) -> Dense:
-        return Dense(self.mean(self._answers_before))
+        return self._values(self._answers_before)
 
     @cached_property
     @torch.no_grad()
     def following(self) -> Dense:
         """The answers at the state that the step led to, without gradient."""
-        return Dense(self.mean(self._answers_after))
-
-    @cached_property
-    def _answers_before(self) -> Float[Tensor, "B N A K"]:
-        return self._read(self.observations.before)
-
-    @cached_property
-    @torch.no_grad()
-    def _answers_after(self) -> Float[Tensor, "B N A K"]:
-        return self._read(self.observations.after)
+        return self._values(self._answers_after)
 
     @cached_property
     def _both(self) -> Dense:
         return Dense(torch.cat([self._before.values.detach(), self.following.values[:, -1:]], dim=1))
 
-    def _read(self, observations: Shaped[Tensor, "B N *shape"]) -> Float[Tensor, "B N A K"]:
-        answers: Tensor = self.answers(observations.flatten(0, 1)).unflatten(0, observations.shape[:2])
+    @cached_property
+    def _answers_before(self) -> Float[Tensor, "B N A *K"]:
+        return self._read(self.observations.before)
+
+    @cached_property
+    @torch.no_grad()
+    def _answers_after(self) -> Float[Tensor, "B N A *K"]:
+        return self._read(self.observations.after)
+
+    def _read(self, observations: Shaped[Tensor, "B N *shape"]) -> Float[Tensor, "B N A *K"]:
+        answers: Tensor = self.network(observations.flatten(0, 1)).unflatten(0, observations.shape[:2])
         return answers
+
+    def _values(self, answers: Float[Tensor, "B N A *K"]) -> Dense:
+        return Dense(answers if self.mean is None else self.mean(answers))
 
     def distribution(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N K"]:
         """What describes the return of each taken action, differentiable."""
