@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 import pytest
 
-from tokenq.config.fields import describe, docs_of, tag
-from tokenq.config.parse import parse
+from tokenq.config.fields import alternatives, describe, docs_of, tag
+from tokenq.config.parse import dump, from_mapping, parse
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,41 @@ def test_help_lists_the_fields_of_the_chosen_types(capsys: pytest.CaptureFixture
     assert "--objective.type {soft,double_dqn} What is learned. Short: --objective." in text
     assert "--objective.plausible PLAUSIBLE Number of candidates. (type: int, default: 8)" in text
     assert "--objective.lam" not in text
+
+
+@dataclass(frozen=True)
+class Inner:
+    how: Soft | DoubleDQN = field(default_factory=Soft)
+    """How it is done."""
+    share: float = 1.0
+    """Some number."""
+
+
+@dataclass(frozen=True)
+class Agent:
+    """Has presets of its own."""
+
+    objective: Soft | Inner | DoubleDQN = field(
+        default_factory=Soft, metadata=alternatives(Inner(DoubleDQN(3), 0.5), DoubleDQN(99))
+    )
+    """What is learned."""
+
+
+def test_a_class_chosen_by_name_has_the_defaults_of_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    """The preset counts as if it were the default: for what is built, printed and explained."""
+    assert parse([], Agent).objective == Soft()
+    assert parse(["--objective", "double_dqn"], Agent).objective == DoubleDQN(99)
+    assert parse(["--objective", "inner"], Agent).objective == Inner(DoubleDQN(3), 0.5)
+    assert parse(["--objective", "inner", "--objective.share", "2"], Agent).objective == Inner(DoubleDQN(3), 2.0)
+    assert parse(["--objective", "inner", "--objective.how", "soft"], Agent).objective == Inner(Soft(), 0.5)
+    assert from_mapping(Agent, {"objective": {"type": "inner", "share": 4}}, "x").objective.how == DoubleDQN(3)
+    assert parse(["--objective", "double_dqn"], Train).objective == DoubleDQN()
+    text = shown("--objective inner -h", Agent, capsys)
+    assert "--objective.share SHARE Some number. (type: float, default: 0.5)" in text
+    assert "--objective.how.plausible PLAUSIBLE Number of candidates. (type: int, default: 3)" in text
+    printed = shown("--objective inner --print_config", Agent, capsys)
+    assert printed == "objective: type: inner how: type: double_dqn plausible: 3 share: 0.5 "
+    assert dump(Agent()) == "objective:\n  type: soft\n  lam: 0.0\n"
 
 
 def test_help_needs_no_positional_argument(capsys: pytest.CaptureFixture[str]) -> None:

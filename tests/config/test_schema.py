@@ -3,6 +3,8 @@ from typing import Any
 
 import pytest
 
+from tokenq.acting.explore import Greedy
+from tokenq.config.control import ControlConfig
 from tokenq.config.evaluate import EvaluateConfig
 from tokenq.config.fields import docs_of, fields_of
 from tokenq.config.generate import GenerateConfig
@@ -10,6 +12,7 @@ from tokenq.config.parse import dump, from_mapping, parse, to_mapping
 from tokenq.config.supervised import PretrainConfig
 from tokenq.config.train import ReplayConfig, TrainConfig
 from tokenq.errors import ConfigError
+from tokenq.learning.distributional import C51, QRDQN, PaidPolicy
 from tokenq.learning.objectives import DQN, DoubleDQN, Plausible, Soft, Vocabulary
 from tokenq.learning.sync import NoTarget
 from tokenq.learning.values import Head, Raw
@@ -21,7 +24,7 @@ def reachable(cls: type) -> set[type]:
     return {cls}.union(*(reachable(inner) for group in options for inner in group.classes.values()))
 
 
-@pytest.mark.parametrize("cls", sorted(reachable(TrainConfig), key=str))
+@pytest.mark.parametrize("cls", sorted(reachable(TrainConfig) | reachable(ControlConfig), key=str))
 def test_every_field_has_help_and_its_default_reads_back(cls: type) -> None:
     assert {field.name for field in fields_of(cls)} <= docs_of(cls).keys()
     if all(field.default is not MISSING for field in fields_of(cls)):  # a classification must name its labels
@@ -50,6 +53,17 @@ def test_the_maximum_runs_over_plausible_tokens_unless_told_otherwise() -> None:
     config = parse(["--objective", "double_dqn", "--objective.over.k", "4"], TrainConfig)
     assert config.objective == DoubleDQN(over=Plausible(k=4)) and config.objective.plausible == 4
     assert parse(["--objective", "dqn"], TrainConfig).objective == DQN(over=Plausible(k=8, probability=0.02))
+
+
+def test_the_objective_of_an_agent_needs_its_name_alone() -> None:
+    """The classes' own defaults are those of language models, an agent's are raw values over all actions."""
+    for name, expected in (("dqn", DQN), ("double_dqn", DoubleDQN)):
+        assert parse(["--objective", name], ControlConfig).objective == expected(Raw(), Vocabulary(), 0.99)
+    config = parse(["--objective", "c51", "--objective.low", "0", "--objective.high", "9"], ControlConfig)
+    assert config.objective == C51(0.0, 9.0) and from_mapping(ControlConfig, to_mapping(config), "x") == config
+    whole = {"objective": {"type": "qr_dqn", "follows": {"type": "paid_policy", "alpha": 0.5}}}
+    assert from_mapping(ControlConfig, whole, "x").objective == QRDQN(follows=PaidPolicy(alpha=0.5))
+    assert parse(["--exploration", "greedy"], ControlConfig).exploration == Greedy()
 
 
 def test_no_target_is_called_none() -> None:
@@ -92,6 +106,9 @@ WRONG: list[tuple[type, dict[str, Any], str]] = [
         {"pretrain": {"architecture": {"context": 1}}},
         "pretrain.architecture.context: got 1, expected an integer >= 2",
     ),
+    (ControlConfig, {"objective": {"type": "c51", "low": 0}}, "objective.high: missing, expected float"),
+    (ControlConfig, {"objective": {"type": "c51", "low": 2, "high": 1}}, "objective.low, high: got 2.0, 1.0"),
+    (ControlConfig, {"network": {"noisy": -1}}, "network.noisy: got -1.0, expected a finite number > 0, or null"),
     (PretrainConfig, {"max_steps": -1}, "max_steps: got -1, expected an integer >= 0"),
     (ReplayConfig, {"capacity_episodes": 0}, "capacity_episodes: got 0"),
     (EvaluateConfig, {"run": "a", "eval_samples": 0}, "eval_samples: got 0"),

@@ -33,6 +33,18 @@ def test_so_many_whole_episodes_are_played(number: int) -> None:
     assert (returns == lengths).all() and 8 <= returns.min() and returns.max() <= 11
 
 
+def test_noise_is_left_out_and_comes_back() -> None:
+    torch.manual_seed(0)
+    episodes, network = Episodes(Gymnasium("CartPole-v1"), 5, 0), Mlp(1, 8, noisy=5.0).build(Spaces((4,), None, (2,)))
+    state = torch.get_rng_state()
+    first = episodes.play(network)[0].tolist()
+    assert network.training and torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(1)
+    assert episodes.play(network)[0].tolist() == first
+    seen = torch.randn(20, 4)
+    assert not torch.equal(network.values(seen), network.values(seen))
+
+
 def test_the_same_episodes_again_and_no_random_number_taken() -> None:
     episodes, network = Episodes(Gymnasium("CartPole-v1"), 5, 0), always(0)
     before = torch.get_rng_state()

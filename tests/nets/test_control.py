@@ -18,7 +18,7 @@ def batch_of(before: torch.Tensor, after: torch.Tensor, actions: list[int]) -> B
 
 
 def test_dueling_by_hand() -> None:
-    layer = Dueling(1, 3)
+    layer = Dueling(torch.nn.Linear(1, 1), torch.nn.Linear(1, 3))
     with torch.no_grad():
         layer.value.weight.fill_(2.0), layer.value.bias.zero_()
         layer.advantage.weight.copy_(torch.tensor([[1.0], [2.0], [6.0]])), layer.advantage.bias.zero_()
@@ -43,6 +43,49 @@ def test_steps_are_answered_as_dense_values_would_be(dueling: bool) -> None:
     assert torch.equal(values.maximum[1], whole.maximum[1])
     assert torch.allclose(values.following.maximum[0], whole.following.maximum[0])
     assert values.at(batch.actions).requires_grad and not values.following.values.requires_grad
+
+
+class Halves:
+    """Two numbers of equal weight."""
+
+    outputs = 2
+
+    def mean(self, answers: torch.Tensor) -> torch.Tensor:
+        return answers.mean(-1)
+
+
+def test_dueling_over_distributions_by_hand() -> None:
+    """V = 10, 20; advantages (1, 2), (3, 8) with means 2, 5 for the first and the second number."""
+    layer = Dueling(torch.nn.Linear(1, 2), torch.nn.Linear(1, 4))
+    with torch.no_grad():
+        for part, weights in ((layer.value, [10.0, 20.0]), (layer.advantage, [1.0, 2.0, 3.0, 8.0])):
+            part.weight.copy_(torch.tensor(weights).unsqueeze(-1)), part.bias.zero_()
+    assert layer(torch.ones(1, 1)).tolist() == [[9.0, 17.0, 11.0, 23.0]]
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_a_spread_is_answered_for_single_actions_and_for_several(dueling: bool) -> None:
+    torch.manual_seed(0)
+    network = Mlp(1, 8, dueling, norm=True).build(Spaces((3,), None, (4,)), Halves())
+    batch = batch_of(torch.randn(5, 3), torch.randn(5, 3), [0, 1, 2, 3, 0])
+    values = network(batch)
+    before, after = (network.answers(part.squeeze(1)) for part in vars(batch.observations).values())
+    assert before.shape == (5, 4, 2) and torch.allclose(
+        network.values(batch.observations.before[:, 0]), before.mean(-1)
+    )
+    taken = values.distribution(batch.actions)
+    assert torch.allclose(taken[:, 0], before[torch.arange(5), batch.actions[:, 0]]) and taken.requires_grad
+    assert torch.allclose(values.at(batch.actions), taken.mean(-1))
+    several = values.distributions(torch.tensor([[[3, 1]]] * 5))
+    assert torch.allclose(several[:, 0], after[:, [3, 1]]) and not several.requires_grad
+    assert torch.equal(values.every(), torch.arange(4).expand(5, 1, 4))
+    assert torch.allclose(values.following.maximum[0][:, 0], after.mean(-1).max(-1).values)
+
+
+def test_layers_are_normalised_before_the_relu() -> None:
+    network = Mlp(2, 8, norm=True).build(Spaces((3,), None, (2,)))
+    names = [type(layer).__name__ for layer in network.layers]
+    assert names == ["Flatten", *["Linear", "LayerNorm", "ReLU"] * 2, "Linear"]
 
 
 def test_only_what_is_asked_is_read() -> None:
@@ -76,6 +119,8 @@ def test_a_lagging_copy_owns_what_lags() -> None:
 def test_misuse_is_refused() -> None:
     with pytest.raises(ConfigError, match="layers, width: got 0, 4"):
         Mlp(0, 4)
+    with pytest.raises(ConfigError, match="distributions for actions of 2 parts"):
+        Mlp().build(Spaces((3,), None, (2, 3)), Halves())
     none = torch.zeros(1, 0, dtype=torch.long)
     texts = Texts(*(torch.zeros(1, 2, dtype=torch.long),) * 3, none, none)
     batch = batch_of(torch.zeros(1, 3), torch.zeros(1, 3), [0])

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from tokenq.acting.explore import Boltzmann, EpsilonGreedy
+from tokenq.acting.explore import Boltzmann, EpsilonGreedy, Greedy
 from tokenq.checkpoint import flatten, load_tensors, newest_whole
 from tokenq.cli import main
 from tokenq.config.control import ControlConfig, TransitionsConfig
 from tokenq.envs.control import Gymnasium
 from tokenq.errors import CheckpointError, ConfigError
+from tokenq.learning.distributional import C51, QRDQN, Double, PaidPolicy
 from tokenq.learning.losses import Huber
 from tokenq.learning.objectives import DQN, Munchausen, Vocabulary
 from tokenq.learning.q_lambda import QLambda
@@ -55,6 +56,14 @@ def left(folder: Path) -> tuple[Any, ...]:
     return (folder / "metrics.jsonl").read_bytes(), weights, tensors, [part[1] for part in parts]
 
 
+RAINBOW = replace(
+    SHORT,
+    network=Mlp(1, 16, dueling=True, noisy=0.5),
+    objective=C51(0.0, 100.0, 11, follows=Double()),
+    exploration=Greedy(),
+)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("agent") / "run"
@@ -83,6 +92,35 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     assert killed_at(control, config, update)
     control(replace(config, resume=True))
     assert left(tmp_path / "run") == left(whole)
+
+
+@pytest.fixture(scope="module")
+def rainbow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rainbow") / "run"
+    control(replace(RAINBOW, output_dir=str(folder)))
+    return folder
+
+
+@pytest.mark.parametrize("update", [5, 38])
+def test_a_killed_run_with_noise_goes_on_to_the_same_bytes(
+    rainbow: Path, tmp_path: Path, update: int, killed_at: Callable[[Callable[[Any], Any], Any, int], bool]
+) -> None:
+    config = replace(RAINBOW, output_dir=str(tmp_path / "run"))
+    assert killed_at(control, config, update)
+    control(replace(config, resume=True))
+    assert left(tmp_path / "run") == left(rainbow)
+
+
+def test_measuring_and_logging_take_no_noise(rainbow: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that is neither measured nor logged on the way ends with the same weights."""
+    quiet = tmp_path / "quiet"
+    control(replace(RAINBOW, output_dir=str(quiet), eval_steps=None, logging_steps=60))
+    assert left(quiet)[1] == left(rainbow)[1]
+    capsys.readouterr()
+    assert main(["evaluate", str(rainbow), "--eval_samples", "2"]) == 0
+    first = capsys.readouterr().out
+    assert main(["evaluate", str(rainbow), "--eval_samples", "2"]) == 0
+    assert capsys.readouterr().out == first
 
 
 def test_evaluate_plays_the_agent(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,3 +226,11 @@ def test_a_deep_network_is_held_against_the_same_optimum(tmp_path: Path) -> None
 def test_a_table_of_what_cannot_be_counted_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="got table for observations of shape"):
         control(replace(SHORT, network=Table(), output_dir=str(tmp_path / "run")))
+    with pytest.raises(ConfigError, match="got table for an objective of distributions"):
+        control(replace(LAKE, objective=QRDQN(), output_dir=str(tmp_path / "lake")))
+
+
+def test_quantiles_and_a_paid_policy_work_as_well(tmp_path: Path) -> None:
+    objective = QRDQN(quantiles=5, follows=PaidPolicy())
+    config = replace(SHORT, output_dir=str(tmp_path / "run"), objective=objective, network=Mlp(1, 16, norm=True))
+    assert control(config).updates == 60

@@ -32,7 +32,7 @@ class Collector:
 
     network: ControlQ
     environments: Environments
-    exploration: Boltzmann | EpsilonGreedy
+    exploration: Boltzmann | EpsilonGreedy | Greedy
 
     def random(self, rng: np.random.Generator) -> Steps:
         """One step with actions that nothing chose."""

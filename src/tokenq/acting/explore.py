@@ -64,7 +64,7 @@ class EpsilonGreedy:
 
 @dataclass(frozen=True)
 class Greedy:
-    """Always the best token: for evaluation."""
+    """Always the best token: for evaluation, and for networks whose noise explores."""
 
     def log_probabilities(self, logits: Float[Tensor, "B V"], update: int) -> Float[Tensor, "B V"]:
         """All probability on the best token."""

@@ -6,10 +6,12 @@ counts those of all environments together: their number changes no period.
 
 from dataclasses import dataclass, field
 
-from tokenq.acting.explore import Boltzmann, EpsilonGreedy
+from tokenq.acting.explore import Boltzmann, EpsilonGreedy, Greedy
 from tokenq.config.checks import at_least, checked_seed, not_negative, positive
+from tokenq.config.fields import alternatives
 from tokenq.envs.control import Gymnasium
 from tokenq.errors import ConfigError
+from tokenq.learning.distributional import C51, QRDQN
 from tokenq.learning.learner import Optimiser
 from tokenq.learning.objectives import DQN, DoubleDQN, Munchausen, Vocabulary
 from tokenq.learning.q_lambda import QLambda
@@ -67,13 +69,15 @@ class ControlConfig:
     """Updates of a round, >= 1."""
     network: Mlp | Table = field(default_factory=Mlp)
     """What answers Q."""
-    objective: DQN | DoubleDQN | Munchausen | QLambda = field(default_factory=_double_dqn)
+    objective: DQN | DoubleDQN | Munchausen | C51 | QRDQN | QLambda = field(
+        default_factory=_double_dqn, metadata=alternatives(DQN(Raw(), Vocabulary(), 0.99))
+    )
     """What is learned."""
     target: TargetConfig = field(default_factory=_periodic)
     """The lagging copy that targets are computed from."""
     replay: TransitionsConfig = field(default_factory=TransitionsConfig)
     """The store of steps."""
-    exploration: EpsilonGreedy | Boltzmann = field(default_factory=lambda: EpsilonGreedy(over=1_000))
+    exploration: EpsilonGreedy | Boltzmann | Greedy = field(default_factory=lambda: EpsilonGreedy(over=1_000))
     """How actions are chosen, for each environment by itself."""
     per_device_train_batch_size: int = 64
     """Transitions per forward pass and device, >= 1."""
@@ -135,7 +139,7 @@ class ControlConfig:
         _check_objective(self.objective)
 
 
-def _check_objective(objective: DQN | DoubleDQN | Munchausen | QLambda) -> None:
+def _check_objective(objective: DQN | DoubleDQN | Munchausen | C51 | QRDQN | QLambda) -> None:
     if isinstance(objective, DQN | DoubleDQN) and not (
         isinstance(objective.values, Raw) and isinstance(objective.over, Vocabulary)
     ):

@@ -9,6 +9,7 @@ import inspect
 import re
 import textwrap
 import types
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from itertools import pairwise
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -43,6 +44,16 @@ class Field:
     hint: Any
     default: Any
     options: Options | None
+    alternatives: tuple[Any, ...] = ()
+
+    def preset(self, chosen: type | None, default: Any) -> Any:
+        """The object whose fields are the defaults of a class chosen here; None: those of the class itself."""
+        return next((one for one in (default, *self.alternatives) if type(one) is chosen), None)
+
+
+def alternatives(*presets: Any) -> Mapping[str, Any]:
+    """Metadata of a group: what other classes than the default's look like here if they are chosen by name alone."""
+    return {"alternatives": presets}
 
 
 def tag(cls: type) -> str:
@@ -57,7 +68,8 @@ def fields_of(cls: type) -> tuple[Field, ...]:
     found = []
     for field in fields(cls):
         default = field.default if field.default_factory is MISSING else field.default_factory()
-        found.append(Field(field.name, hints[field.name], default, _options(hints[field.name])))
+        hint, presets = hints[field.name], field.metadata.get("alternatives", ())
+        found.append(Field(field.name, hint, default, _options(hint), presets))
     return tuple(found)
 
 

@@ -97,10 +97,10 @@ class Resolution:
                 self.leaves[key] = Leaf(cls, field, initial, written if texts is None else texts, texts is not None)
             else:
                 self.options[key] = (cls, field.options)
-                self._read_group(key, field.options, written, None if initial is MISSING else initial)
+                self._read_group(key, field, field.options, written, None if initial is MISSING else initial)
         self.unknown += [f"{prefix}{name}" for name in rest]
 
-    def _read_group(self, key: str, options: Options, written: Any, default: Any) -> None:
+    def _read_group(self, key: str, field: Field, options: Options, written: Any, default: Any) -> None:
         replacement = self._replacement(key)
         written = written if replacement is None else replacement
         inner = {str(name): value for name, value in written.items()} if isinstance(written, Mapping) else {}
@@ -109,7 +109,7 @@ class Resolution:
         if chosen is None:
             self.unknown += [f"{key}.{name}" for name in inner]
         else:
-            self._read(chosen, inner, f"{key}.", default if type(default) is chosen else None)
+            self._read(chosen, inner, f"{key}.", field.preset(chosen, default))
 
     def _replacement(self, key: str) -> Mapping[str, Any] | None:
         """A whole group given on the command line, as in --target.sync '{type: polyak, tau: 0.1}'."""

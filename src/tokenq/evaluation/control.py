@@ -11,6 +11,7 @@ from tokenq.acting.explore import Greedy
 from tokenq.envs.control import Gymnasium
 from tokenq.evaluation.intervals import bootstrap_interval
 from tokenq.nets.control import ControlQ
+from tokenq.nets.noisy import without_noise
 
 TOGETHER = 50
 """Episodes that are played side by side."""
@@ -39,14 +40,14 @@ class Episodes:
         }
 
     def play(self, network: ControlQ) -> tuple[Float[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-        """Return and length of every episode. Training does not notice: no shared random number is drawn."""
+        """Return and length of every episode, without noise. Training does not notice: it loses no random number."""
         together = min(self.number, TOGETHER)
         environments = self.environment.make(together, self.seed + APART)
         played: list[list[tuple[float, int]]] = [[] for _ in range(together)]
         rewards, lengths = np.zeros(together), np.zeros(together, np.int64)
         # The first episodes of every environment: taking those that end first would favour the short ones.
         wanted = [self.number // together + (i < self.number % together) for i in range(together)]
-        with torch.random.fork_rng():
+        with without_noise(network), torch.random.fork_rng():
             while any(len(done) < n for done, n in zip(played, wanted, strict=True)):
                 steps = environments.step(act(network, Greedy(), environments.observations, 0))
                 rewards, lengths = rewards + steps.rewards, lengths + 1

@@ -1,14 +1,14 @@
-"""Networks of control tasks: an observation in, one value for each action out.
+"""Networks of control tasks: an observation in, the value of each action out, or the distribution of its return.
 
-Letters: B sequences of N steps, M observations, A actions.
+Letters: B sequences of N steps, M observations, A actions, K numbers that describe a distribution.
 """
 
 import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -16,7 +16,20 @@ from torch import Tensor, nn
 
 from tokenq.errors import ConfigError
 from tokenq.nets.action_values import Dense
+from tokenq.nets.noisy import NoisyLinear
 from tokenq.types import Batch, Observations, Spaces
+
+
+@runtime_checkable
+class Spread(Protocol):
+    """How K numbers describe the distribution of an action's return."""
+
+    @property
+    def outputs(self) -> int:
+        """K, >= 1."""
+
+    def mean(self, answers: Float[Tensor, "*any K"]) -> Float[Tensor, "*any"]:
+        """The mean of each distribution: Q."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +42,36 @@ class Mlp:
     """Units of each, >= 1."""
     dueling: bool = False
     """Q = V + A − mean A from two output layers (Wang et al. 2016, arXiv 1511.06581, eq. 9)."""
+    noisy: float | None = None
+    """Size of the noise on all weights while training, > 0, such as 0.5; null: none. Explores without ε."""
+    norm: bool = False
+    """LayerNorm before each ReLU."""
 
     def __post_init__(self) -> None:
         if self.layers < 1 or self.width < 1:
             raise ConfigError(f"layers, width: got {self.layers}, {self.width}, expected integers >= 1")
+        if self.noisy is not None and not 0 < self.noisy < float("inf"):
+            raise ConfigError(f"noisy: got {self.noisy}, expected a finite number > 0, or null")
 
-    def build(self, spaces: Spaces) -> "ControlQ":
-        """A network with fresh weights for these observations and actions."""
+    def build(self, spaces: Spaces, spread: Spread | None = None) -> "ControlQ":
+        """A network with fresh weights for these observations and actions; without `spread` it answers Q itself."""
+        if spread is not None and len(spaces.heads) > 1:
+            got = f"got distributions for actions of {len(spaces.heads)} parts"
+            raise ConfigError(f"objective: {got}, expected actions of one part; use double_dqn")
+        linear = nn.Linear if self.noisy is None else partial(NoisyLinear, sigma=self.noisy)
         inputs, actions = spaces.states or math.prod(spaces.shape), spaces.actions
-        body: list[nn.Module] = [OneHot(spaces.states) if spaces.states else Flat()]
+        outputs = 1 if spread is None else spread.outputs
+        layers: list[nn.Module] = [OneHot(spaces.states) if spaces.states else Flat()]
         for _ in range(self.layers):
-            body += [nn.Linear(inputs, self.width), nn.ReLU()]
+            layers += [linear(inputs, self.width), *([nn.LayerNorm(self.width)] if self.norm else []), nn.ReLU()]
             inputs = self.width
-        readout = Dueling(inputs, actions) if self.dueling else nn.Linear(inputs, actions)
-        return ControlQ(nn.Sequential(*body, readout))
+        if self.dueling:
+            layers += [Dueling(linear(inputs, outputs), linear(inputs, actions * outputs))]
+        else:
+            layers += [linear(inputs, actions * outputs)]
+        if spread is not None:
+            layers += [nn.Unflatten(-1, (actions, outputs))]
+        return ControlQ(nn.Sequential(*layers), spread)
 
 
 class Flat(nn.Module):
@@ -66,18 +95,19 @@ class OneHot(nn.Module):
 
 
 class Dueling(nn.Module):
-    """A state value and advantages whose mean is 0."""
+    """A state value and advantages whose mean is 0, each of K numbers (Hessel et al. 2018, arXiv 1710.02298)."""
 
-    def __init__(self, inputs: int, actions: int) -> None:
+    def __init__(self, value: nn.Module, advantage: nn.Module) -> None:
         super().__init__()
-        self.value = nn.Linear(inputs, 1)
-        self.advantage = nn.Linear(inputs, actions)
+        self.value = value
+        self.advantage = advantage
 
-    def forward(self, hidden: Float[Tensor, "B D"]) -> Float[Tensor, "B A"]:
-        """Q of every action."""
-        advantage = self.advantage(hidden)
-        values: Tensor = self.value(hidden) + advantage - advantage.mean(-1, keepdim=True)
-        return values
+    def forward(self, hidden: Float[Tensor, "B D"]) -> Float[Tensor, "B AK"]:
+        """The numbers of every action, one action after the other."""
+        value = self.value(hidden)
+        advantage = self.advantage(hidden).unflatten(-1, (-1, value.shape[-1]))
+        answers: Tensor = value.unsqueeze(-2) + advantage - advantage.mean(-2, keepdim=True)
+        return answers.flatten(-2)
 
 
 class ControlQ(nn.Module):
@@ -86,23 +116,30 @@ class ControlQ(nn.Module):
     The first of the layers reads observations as the environment gives them, of any type.
     """
 
-    def __init__(self, layers: nn.Sequential) -> None:
+    def __init__(self, layers: nn.Sequential, spread: Spread | None = None) -> None:
         super().__init__()
         self.layers = layers
+        self.spread = spread
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.parameters()).device
 
+    def answers(self, observations: Shaped[Tensor, "M *shape"]) -> Float[Tensor, "M A *K"]:
+        """Q of every action, or with a spread the K numbers that describe its return."""
+        answers: Tensor = self.layers(observations)
+        return answers
+
     def values(self, observations: Shaped[Tensor, "M *shape"]) -> Float[Tensor, "M A"]:
         """Q of every action."""
-        values: Tensor = self.layers(observations)
-        return values
+        answers = self.answers(observations)
+        return answers if self.spread is None else self.spread.mean(answers)
 
     def forward(self, batch: Batch) -> "StepValues":
         """Answers to every question about the batch's two states, each read when it is first asked for."""
-        return StepValues(self.values, batch.observations)
+        mean = None if self.spread is None else self.spread.mean
+        return StepValues(self.answers, batch.observations, mean)
 
     def lagging_copy(self, lagged: Callable[[str], bool]) -> "ControlQ":
         """A copy that owns the parameters whose names `lagged` accepts and shares the others."""
@@ -124,25 +161,51 @@ class StepValues:
 
     network: Callable[[Tensor], Tensor]
     observations: Observations
+    mean: Callable[[Tensor], Tensor] | None = None
     state_value: None = None
 
     @cached_property
     def _before(self) -> Dense:
-        return Dense(self._read(self.observations.before))
+        return self._values(self._answers_before)
 
     @cached_property
     @torch.no_grad()
     def following(self) -> Dense:
         """The answers at the state that the step led to, without gradient."""
-        return Dense(self._read(self.observations.after))
+        return self._values(self._answers_after)
 
     @cached_property
     def _both(self) -> Dense:
         return Dense(torch.cat([self._before.values.detach(), self.following.values[:, -1:]], dim=1))
 
-    def _read(self, observations: Shaped[Tensor, "B N *shape"]) -> Float[Tensor, "B N A"]:
-        values: Tensor = self.network(observations.flatten(0, 1)).unflatten(0, observations.shape[:2])
-        return values
+    @cached_property
+    def _answers_before(self) -> Float[Tensor, "B N A *K"]:
+        return self._read(self.observations.before)
+
+    @cached_property
+    @torch.no_grad()
+    def _answers_after(self) -> Float[Tensor, "B N A *K"]:
+        return self._read(self.observations.after)
+
+    def _read(self, observations: Shaped[Tensor, "B N *shape"]) -> Float[Tensor, "B N A *K"]:
+        answers: Tensor = self.network(observations.flatten(0, 1)).unflatten(0, observations.shape[:2])
+        return answers
+
+    def _values(self, answers: Float[Tensor, "B N A *K"]) -> Dense:
+        return Dense(answers if self.mean is None else self.mean(answers))
+
+    def distribution(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N K"]:
+        """What describes the return of each taken action, differentiable."""
+        return _of_actions(self._answers_before, actions.unsqueeze(-1)).squeeze(-2)
+
+    def distributions(self, actions: Int[Tensor, "B N m"]) -> Float[Tensor, "B N m K"]:
+        """The same of m actions at the state that each step led to, without gradient."""
+        return _of_actions(self._answers_after, actions)
+
+    def every(self) -> Int[Tensor, "B N A"]:
+        """All actions, at the state that each step led to."""
+        answers = self._answers_after
+        return torch.arange(answers.shape[2], device=answers.device).expand(answers.shape[:3])
 
     def at(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """The value of each taken action, differentiable."""
@@ -174,3 +237,7 @@ class StepValues:
     def entropy(self) -> Float[Tensor, "B S"]:
         """Entropy of the softmax policy in nats, without gradient."""
         return self._both.entropy
+
+
+def _of_actions(answers: Float[Tensor, "B N A K"], actions: Int[Tensor, "B N m"]) -> Float[Tensor, "B N m K"]:
+    return answers.gather(2, actions.unsqueeze(-1).expand(*actions.shape, answers.shape[-1]))

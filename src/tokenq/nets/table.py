@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tokenq.errors import ConfigError
-from tokenq.nets.control import ControlQ
+from tokenq.nets.control import ControlQ, Spread
 from tokenq.types import Spaces
 
 
@@ -17,8 +17,10 @@ class Table:
     initial: float = 0.0
     """Every value at the start, in reward; above what can be earned, untried actions look best and are tried."""
 
-    def build(self, spaces: Spaces) -> ControlQ:
-        """A fresh table; raises `ConfigError` for observations that cannot be counted."""
+    def build(self, spaces: Spaces, spread: Spread | None = None) -> ControlQ:
+        """A fresh table; raises `ConfigError` for observations that cannot be counted, and for distributions."""
+        if spread is not None:
+            raise ConfigError("network: got table for an objective of distributions, expected mlp; or use dqn")
         if spaces.states is None:
             raise ConfigError(
                 f"network: got table for observations of shape {spaces.shape}, expected discrete ones (Discrete); "

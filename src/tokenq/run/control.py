@@ -20,7 +20,8 @@ from tokenq.learning.diagnostics import diagnose
 from tokenq.learning.learner import Learner, Report
 from tokenq.learning.scaling import RawRewards
 from tokenq.learning.target import Target
-from tokenq.nets.control import ControlQ
+from tokenq.nets.control import ControlQ, Spread
+from tokenq.nets.noisy import without_noise
 from tokenq.replay.transitions import Transitions
 from tokenq.run.drive import refusals_named, updates
 from tokenq.run.figures import draw_curves
@@ -29,7 +30,7 @@ from tokenq.run.learning import accelerator, learner_state, optimisation, restor
 from tokenq.run.report import Summary, agent_card, versions, write_summary, write_text
 from tokenq.run.seeding import seed_everything
 from tokenq.training import agent
-from tokenq.types import Batch, Steps
+from tokenq.types import Batch, Spaces, Steps
 
 STATE = "state.safetensors"
 REPLAY = "replay.safetensors"
@@ -95,7 +96,8 @@ class ControlSession:
 
     def row(self, report: Report, batch: Batch) -> dict[str, Any]:
         """One line of metrics."""
-        diagnosed, _ = diagnose(self.learner, batch)
+        with without_noise(self.learner.network):
+            diagnosed, _ = diagnose(self.learner, batch)
         del diagnosed["return_max"]  # a bound for values that begin with the episode, which these do not
         row: dict[str, Any] = {"update": report.update, "phase": "online", "return": self.last_return}
         row |= report.metrics | diagnosed | {"environment_steps": self.replay.added, "replay_steps": len(self.replay)}
@@ -170,7 +172,7 @@ def prepare(config: ControlConfig) -> ControlSession:
     seed_everything(config.seed)
     environments = config.environment.make(config.num_envs, config.seed)
     claim(folder, config)
-    network = config.network.build(environments.spaces)
+    network = _network(config, environments.spaces)
     device = accelerator(config, folder)
     network.to(device.device)
     learner = Learner(
@@ -190,6 +192,10 @@ def prepare(config: ControlConfig) -> ControlSession:
         np.random.default_rng(config.seed),
         open_returns=np.zeros(config.num_envs),
     )
+
+
+def _network(config: ControlConfig, spaces: Spaces) -> ControlQ:
+    return config.network.build(spaces, config.objective if isinstance(config.objective, Spread) else None)
 
 
 def _finish(session: ControlSession) -> Summary:
@@ -237,7 +243,7 @@ def load_agent(run: str) -> tuple[ControlConfig, ControlQ]:
         raise CheckpointError(f"got {run}, expected the folder of a finished run, with {CONFIG} and model/ in it")
     config = replace(from_file(ControlConfig, folder / CONFIG), resume=False)
     environments = config.environment.make(1, config.seed)
-    network = config.network.build(environments.spaces)
+    network = _network(config, environments.spaces)
     environments.close()
     network.load_state_dict(checkpoint.load_tensors(folder / "model" / WEIGHTS))
     return config, network
