@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tokenq.errors import ConfigError
 from tokenq.nets.action_values import Dense
+from tokenq.nets.decoupled import Decoupled, Parts
 from tokenq.types import Batch, Observations, Spaces
 
 
@@ -36,11 +37,14 @@ class Mlp:
 
     def build(self, spaces: Spaces) -> "ControlQ":
         """A network with fresh weights for these observations and actions."""
-        inputs, actions = spaces.states or math.prod(spaces.shape), spaces.actions
+        inputs, actions = spaces.states or math.prod(spaces.shape), sum(spaces.heads)
         body: list[nn.Module] = [OneHot(spaces.states) if spaces.states else nn.Flatten()]
         for _ in range(self.layers):
             body += [nn.Linear(inputs, self.width), nn.ReLU()]
             inputs = self.width
+        if len(spaces.heads) > 1:
+            state = nn.Linear(inputs, 1) if self.dueling else None
+            return ControlQ(nn.Sequential(*body, Parts(spaces.heads, nn.Linear(inputs, actions), state)))
         readout = Dueling(inputs, actions) if self.dueling else nn.Linear(inputs, actions)
         return ControlQ(nn.Sequential(*body, readout))
 
@@ -84,15 +88,21 @@ class ControlQ(nn.Module):
         """Where the parameters are."""
         return next(self.parameters()).device
 
-    def values(self, observations: Shaped[Tensor, "M *shape"]) -> Float[Tensor, "M A"]:
-        """Q of every action."""
+    @property
+    def parts(self) -> Parts | None:
+        """The readout of actions with several parts; None if they have one."""
+        readout = self.layers[-1]
+        return readout if isinstance(readout, Parts) else None
+
+    def values(self, observations: Shaped[Tensor, "M *shape"]) -> Float[Tensor, "M *D A"]:
+        """Q of every action; for actions of several parts, what each choice of each part adds to Q."""
         read = observations if isinstance(self.layers[0], OneHot) else observations.float()
         values: Tensor = self.layers(read)
         return values
 
     def forward(self, batch: Batch) -> "StepValues":
         """Answers to every question about the batch's two states, each read when it is first asked for."""
-        return StepValues(self.values, batch.observations)
+        return StepValues(self.values, batch.observations, Dense if self.parts is None else self.parts.answers)
 
     def lagging_copy(self, lagged: Callable[[str], bool]) -> "ControlQ":
         """A copy that owns the parameters whose names `lagged` accepts and shares the others."""
@@ -114,33 +124,34 @@ class StepValues:
 
     network: Callable[[Tensor], Tensor]
     observations: Observations
+    answers: Callable[[Tensor], Dense | Decoupled] = Dense
     state_value: None = None
 
     @cached_property
-    def _before(self) -> Dense:
-        return Dense(self._read(self.observations.before))
+    def _before(self) -> Dense | Decoupled:
+        return self.answers(self._read(self.observations.before))
 
     @cached_property
     @torch.no_grad()
-    def following(self) -> Dense:
+    def following(self) -> Dense | Decoupled:
         """The answers at the state that the step led to, without gradient."""
-        return Dense(self._read(self.observations.after))
+        return self.answers(self._read(self.observations.after))
 
     @cached_property
-    def _both(self) -> Dense:
-        return Dense(torch.cat([self._before.values.detach(), self.following.values[:, -1:]], dim=1))
+    def _both(self) -> Dense | Decoupled:
+        return self.answers(torch.cat([self._before.values.detach(), self.following.values[:, -1:]], dim=1))
 
-    def _read(self, observations: Shaped[Tensor, "B N *shape"]) -> Float[Tensor, "B N A"]:
+    def _read(self, observations: Shaped[Tensor, "B N *shape"]) -> Float[Tensor, "B N *D A"]:
         values: Tensor = self.network(observations.flatten(0, 1)).unflatten(0, observations.shape[:2])
         return values
 
     def at(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """The value of each taken action, differentiable."""
-        return self._before.values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        return self._before.taken(actions)
 
     def log_probability(self, actions: Int[Tensor, "B N"], samples: int) -> Float[Tensor, "B N"]:
-        """The taken actions' log-probability under the softmax policy; dense, so `samples` changes nothing."""
-        return self.at(actions) - self._before.values.logsumexp(-1)
+        """The taken actions' log-probability under the softmax policy; exact, so `samples` changes nothing."""
+        return self._before.log_taken(actions)
 
     def among(self, candidates: Int[Tensor, "B S k"]) -> Float[Tensor, "B S k"]:
         """The values of k candidate actions per state, without gradient."""
