@@ -18,7 +18,8 @@ from tokenq.learning.sync import Polyak
 from tokenq.learning.target import Target, TargetConfig
 from tokenq.learning.values import Raw
 from tokenq.nets.action_values import Dense
-from tokenq.nets.control import ControlQ, Mlp, StepValues
+from tokenq.nets.control import ControlQ, Mlp
+from tokenq.nets.step_values import StepValues
 from tokenq.types import Batch, Observations, Spaces
 
 LN3 = math.log(3)
@@ -45,7 +46,10 @@ def batch_of(
 
 def table(objective: C51 | QRDQN, answers: Tensor, batch: Batch) -> StepValues:
     """Answers [states, A, K] by heart."""
-    return StepValues(lambda states: answers[states], batch.observations, objective.mean)
+    seen = batch.observations
+    return StepValues(
+        lambda: answers[seen.before], lambda: answers[seen.after], lambda given: Dense(objective.mean(given))
+    )
 
 
 STEP = batch_of([0], [0], [1.0], [1], [1.0])

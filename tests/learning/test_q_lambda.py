@@ -12,13 +12,13 @@ from tokenq.learning.losses import Huber
 from tokenq.learning.objectives import DQN, Vocabulary
 from tokenq.learning.q_lambda import QLambda
 from tokenq.learning.values import Raw
-from tokenq.nets.control import StepValues
+from tokenq.nets.step_values import StepValues
 from tokenq.types import Batch, Observations
 
 
 def answers(batch: Batch) -> StepValues:
     """Values of two actions, observed as they are."""
-    return StepValues(lambda observations: observations, batch.observations)
+    return StepValues(lambda: batch.observations.before, lambda: batch.observations.after)
 
 
 def sequence(terminated: list[int], ended: list[int]) -> Batch:

@@ -1,12 +1,16 @@
 """Networks of control tasks, and answers about single steps."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from tokenq.errors import ConfigError, DataError
 from tokenq.nets.action_values import Dense
-from tokenq.nets.control import ControlQ, Dueling, Mlp, StepValues
+from tokenq.nets.control import ControlQ, Mlp
+from tokenq.nets.readouts import Dueling
+from tokenq.nets.step_values import StepValues
 from tokenq.types import Batch, Observations, Spaces, Texts
 
 
@@ -85,21 +89,34 @@ def test_a_spread_is_answered_for_single_actions_and_for_several(dueling: bool) 
 def test_layers_are_normalised_before_the_relu() -> None:
     network = Mlp(2, 8, norm=True).build(Spaces((3,), None, (2,)))
     names = [type(layer).__name__ for layer in network.layers]
-    assert names == ["Flatten", *["Linear", "LayerNorm", "ReLU"] * 2, "Linear"]
+    assert names == ["Flat", *["Linear", "LayerNorm", "ReLU"] * 2, "Linear"]
 
 
 def test_only_what_is_asked_is_read() -> None:
     read: list[float] = []
 
-    def network(observations: torch.Tensor) -> torch.Tensor:
-        read.append(float(observations[0, 0]))
-        return torch.zeros(1, 2)
+    def network(state: float) -> torch.Tensor:
+        read.append(state)
+        return torch.zeros(1, 1, 2)
 
-    values = StepValues(network, Observations(torch.tensor([[[1.0]]]), torch.tensor([[[2.0]]])))
+    values = StepValues(partial(network, 1.0), partial(network, 2.0))
     assert values.following.maximum[0].item() == 0 and values.following.maximum[1].item() == 0
     assert read == [2.0]
     assert values.at(torch.tensor([[1]])).item() == 0
     assert read == [2.0, 1.0]
+
+
+@pytest.mark.parametrize("heads", [(3,), (2, 3)])
+def test_batches_that_are_read_together_are_answered_as_each_alone(heads: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    network = Mlp(1, 8).build(Spaces((3,), None, heads))
+    batches = [batch_of(torch.randn(5, 3), torch.randn(5, 3), [0, 1, 2, 2, 0]) for _ in range(4)]
+    for batch, values in zip(batches, network.together(batches), strict=True):
+        alone = network(batch)
+        assert torch.allclose(values.following.maximum[0], alone.following.maximum[0])
+        assert torch.allclose(values.at(batch.actions), alone.at(batch.actions))
+        assert torch.allclose(values.soft_maximum(0.5), alone.soft_maximum(0.5))
+        assert not values.at(batch.actions).requires_grad
 
 
 def test_discrete_observations_are_a_table() -> None:

@@ -13,10 +13,11 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode
 from jaxtyping import Bool, Float, Int, Shaped
 
+from tokenq.envs.actions import Choices, choices
 from tokenq.errors import ConfigError, DataError
 from tokenq.types import Spaces, Steps
 
-SPACES = "observations: Box, Discrete; actions: Discrete"
+SPACES = "observations: Box, Discrete; actions: Discrete, MultiDiscrete, bounded Box"
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,12 @@ class Gymnasium:
     """Arguments of the environment."""
     max_episode_steps: int | None = None
     """Steps after which an episode is truncated, >= 1; null: what is registered, if there is a limit."""
+    bins: int | None = None
+    """Values of each dimension of continuous actions, evenly spaced between its bounds, >= 2; null: 3."""
 
     def __post_init__(self) -> None:
+        if self.bins is not None and self.bins < 2:
+            raise ConfigError(f"bins: got {self.bins}, expected an integer >= 2, or null")
         if self.max_episode_steps is not None and self.max_episode_steps < 1:
             raise ConfigError(f"max_episode_steps: got {self.max_episode_steps}, expected an integer >= 1, or null")
 
@@ -54,8 +59,18 @@ class Gymnasium:
                 f"environment: {self.id} has no time limit, so an episode may never end; "
                 "set environment.max_episode_steps"
             )
-        _check_spaces(self.id, made.single_observation_space, made.single_action_space)
-        return Environments(self.id, made, seed)
+        return Environments(self.id, made, self._choices(made), seed)
+
+    def _choices(self, made: gymnasium.vector.VectorEnv[Any, Any, Any]) -> Choices:
+        """The actions there are; raises `ConfigError` for spaces that no network here reads or answers."""
+        seen, action = made.single_observation_space, made.single_action_space
+        found = choices(self.id, action, self.bins)
+        if found is None or not isinstance(seen, Box | Discrete):
+            raise ConfigError(
+                f"environment: {self.id} has observations {seen} and actions {action}; expected {SPACES}; "
+                "register it with a wrapper that makes these of them"
+            )
+        return found
 
 
 class Environments:
@@ -65,9 +80,12 @@ class Environments:
     of an environment is known from that seed and the actions since, which is how a run is resumed.
     """
 
-    def __init__(self, name: str, vector: gymnasium.vector.VectorEnv[Any, Any, Any], seed: int) -> None:
+    def __init__(
+        self, name: str, vector: gymnasium.vector.VectorEnv[Any, Any, Any], choices: Choices, seed: int
+    ) -> None:
         self.name = name
         self.vector = vector
+        self.choices = choices
         self.seed = seed
         self.number = vector.num_envs
         self.episodes = [-1] * self.number
@@ -77,19 +95,16 @@ class Environments:
     @property
     def spaces(self) -> Spaces:
         """What is observed, and the actions there are."""
-        seen, action = self.vector.single_observation_space, self.vector.single_action_space
-        states = int(seen.n) if isinstance(seen, Discrete) else None
-        choices: Any = action
-        return Spaces(seen.shape or (), states, (int(choices.n),))
+        seen = self.vector.single_observation_space
+        return Spaces(seen.shape or (), int(seen.n) if isinstance(seen, Discrete) else None, self.choices.heads)
 
     def step(self, actions: Int[np.ndarray, "M"]) -> Steps:
-        """One action in every environment; those whose episode is over begin another one.
+        """One action in every environment, given by its code; those whose episode is over begin another one.
 
         Raises `DataError` for an observation or reward that is not finite.
         """
         before = self.observations
-        first = int(getattr(self.vector.single_action_space, "start", 0))
-        after, rewards, terminated, truncated, _ = self.vector.step(actions + first)
+        after, rewards, terminated, truncated, _ = self.vector.step(self.choices.of(actions))
         self._check(after, rewards, made=1)
         for history, action in zip(self.taken, actions.tolist(), strict=True):
             history.append(action)
@@ -127,7 +142,7 @@ class Environments:
 
     def _alone(self, i: int, action: int) -> Any:
         envs: Sequence[gymnasium.Env[Any, Any]] = self.vector.envs  # type: ignore[attr-defined]
-        return envs[i].step(action + int(getattr(self.vector.single_action_space, "start", 0)))[0]
+        return envs[i].step(self.choices.of(np.array([action]))[0])[0]
 
     def _check(self, observations: Any, rewards: Float[np.ndarray, "M"], made: int) -> None:
         """Raise `DataError` for what is not finite; `made` counts the step that is not yet in the history."""
@@ -138,12 +153,3 @@ class Environments:
                 i = int(np.flatnonzero(broken)[0])
                 where = f"environment {i} of {self.name}, episode {self.episodes[i]}, step {len(self.taken[i]) + made}"
                 raise DataError(f"{where}: {what} {values[i]} is not finite; repair the environment")
-
-
-def _check_spaces(name: str, observations: Any, actions: Any) -> None:
-    """Raise `ConfigError` for spaces that no network here reads or answers."""
-    if not isinstance(observations, Box | Discrete) or not isinstance(actions, Discrete):
-        raise ConfigError(
-            f"environment: {name} has observations {observations} and actions {actions}; expected {SPACES}; "
-            "register it with a wrapper that makes these of them"
-        )

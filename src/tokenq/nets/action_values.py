@@ -28,11 +28,19 @@ class Dense:
 
     def at(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """The value of each taken action, differentiable."""
-        return self.values[:, :-1].gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        return Dense(self.values[:, :-1]).taken(actions)
+
+    def taken(self, actions: Int[Tensor, "B S"]) -> Float[Tensor, "B S"]:
+        """The value of one action at every state, differentiable."""
+        return self.values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
     def log_probability(self, actions: Int[Tensor, "B N"], samples: int) -> Float[Tensor, "B N"]:
         """The taken actions' log-probability under the softmax policy; dense, so `samples` changes nothing."""
-        return self.at(actions) - self.values[:, :-1].logsumexp(-1)
+        return Dense(self.values[:, :-1]).log_taken(actions)
+
+    def log_taken(self, actions: Int[Tensor, "B S"]) -> Float[Tensor, "B S"]:
+        """The log-probability of one action at every state under the softmax policy, differentiable."""
+        return self.taken(actions) - self.values.logsumexp(-1)
 
     def among(self, candidates: Int[Tensor, "B S k"]) -> Float[Tensor, "B S k"]:
         """The values of k candidate actions per state, without gradient."""

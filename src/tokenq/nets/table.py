@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from tokenq.errors import ConfigError
-from tokenq.nets.control import ControlQ, Spread
+from tokenq.nets.control import ControlQ
+from tokenq.nets.readouts import Spread
 from tokenq.types import Spaces
 
 

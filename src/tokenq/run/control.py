@@ -20,8 +20,9 @@ from tokenq.learning.diagnostics import diagnose
 from tokenq.learning.learner import Learner, Report
 from tokenq.learning.scaling import RawRewards
 from tokenq.learning.target import Target
-from tokenq.nets.control import ControlQ, Spread
+from tokenq.nets.control import ControlQ
 from tokenq.nets.noisy import without_noise
+from tokenq.nets.readouts import Spread
 from tokenq.replay.transitions import Transitions
 from tokenq.run.drive import refusals_named, updates
 from tokenq.run.figures import draw_curves
