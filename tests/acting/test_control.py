@@ -36,7 +36,7 @@ def test_greedy_takes_the_best_of_each_part() -> None:
 
 
 def test_one_coin_decides_for_all_parts_of_an_action() -> None:
-    """With a coin for each part, action (0, 2) would be four times as likely as (0, 0)."""
+    """With a coin for each part, action (0, 2) would be three times as likely as (0, 0)."""
     assert frequencies(EpsilonGreedy(0.6, 0.6, 1)) == pytest.approx([0.1] * 5 + [0.5], abs=0.01)
     falling = EpsilonGreedy(start=1.0, end=0.0, over=10)
     assert frequencies(falling) == pytest.approx([1 / 6] * 6, abs=0.01)

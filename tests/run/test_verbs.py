@@ -131,6 +131,8 @@ def test_evaluate_finds_what_the_run_found(finished: Path, tmp_path: Path, capsy
     other.write_text('{"text": "cc"}\n')
     assert main(["evaluate", str(finished), "--dataset", str(other)]) == 2
     assert "row 1: no prompt" in capsys.readouterr().err
+    assert main(["evaluate", str(finished), "--gif", str(tmp_path / "x.gif")]) == 2
+    assert "is a language model, which has no episode to look at" in capsys.readouterr().err
 
 
 def test_generate_draws_by_seed_and_repeats_prompts(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

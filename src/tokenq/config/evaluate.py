@@ -23,6 +23,8 @@ class EvaluateConfig:
     """Temperature of the drawn completions, > 0; greedy ones are measured as well."""
     seed: int = 0
     """Seed of the draw, >= 0."""
+    gif: str | None = None
+    """File for a picture of one greedy episode, of an agent only; null: none."""
 
     def __post_init__(self) -> None:
         checked_seed(self.seed)

@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from tokenq.envs.actions import Choices, choices
 from tokenq.errors import ConfigError, DataError
@@ -39,8 +39,11 @@ class Gymnasium:
         if self.max_episode_steps is not None and self.max_episode_steps < 1:
             raise ConfigError(f"max_episode_steps: got {self.max_episode_steps}, expected an integer >= 1, or null")
 
-    def make(self, num_envs: int, seed: int) -> "Environments":
-        """So many of them, with seeds of their own; nothing is reset yet."""
+    def make(self, num_envs: int, seed: int, pictured: bool = False) -> "Environments":
+        """So many of them, with seeds of their own; `pictured` ones can be asked for a picture of themselves."""
+        extra: dict[str, Any] = {"render_mode": "rgb_array"} if pictured else {}
+        if pictured:
+            self._check_pictured(seed)
         limit: dict[str, Any] = {} if self.max_episode_steps is None else {"max_episode_steps": self.max_episode_steps}
         try:
             made = gymnasium.make_vec(
@@ -49,7 +52,7 @@ class Gymnasium:
                 vectorization_mode="sync",
                 vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
                 **limit,
-                **dict(self.kwargs),
+                **{**self.kwargs, **extra},
             )
         except (gymnasium.error.Error, ImportError, TypeError) as error:
             said = " ".join(str(error).split())
@@ -60,6 +63,13 @@ class Gymnasium:
                 "set environment.max_episode_steps"
             )
         return Environments(self.id, made, self._choices(made), seed)
+
+    def _check_pictured(self, seed: int) -> None:
+        plain = self.make(1, seed)
+        modes = plain.metadata.get("render_modes", [])
+        plain.close()
+        if "rgb_array" not in modes:
+            raise ConfigError(f"{self.id} cannot be pictured: got render modes {modes}, expected rgb_array among them")
 
     def _choices(self, made: gymnasium.vector.VectorEnv[Any, Any, Any]) -> Choices:
         """The actions there are; raises `ConfigError` for spaces that no network here reads or answers."""
@@ -112,6 +122,27 @@ class Environments:
         self.observations = self._begin(steps.ended) if steps.ended.any() else after
         return steps
 
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the environment says about itself: how it can be rendered, and its steps per second."""
+        return self._envs[0].metadata
+
+    def picture(self) -> UInt8[np.ndarray, "H W 3"]:
+        """What the first environment looks like now; raises `ConfigError` where that cannot be drawn."""
+        try:
+            seen: Any = self._envs[0].render()
+        except Exception as error:  # whatever a graphics driver says
+            raise ConfigError(
+                f"{self.name} cannot be pictured on this machine ({' '.join(str(error).split())}); "
+                'install "tokenq[render]"; for MuJoCo without a screen, set MUJOCO_GL=egl in the shell'
+            ) from error
+        return np.asarray(seen, dtype=np.uint8)
+
+    @property
+    def _envs(self) -> Sequence[gymnasium.Env[Any, Any]]:
+        envs: Sequence[gymnasium.Env[Any, Any]] = self.vector.envs  # type: ignore[attr-defined]
+        return envs
+
     def state(self) -> dict[str, Any]:
         """Seeds and actions of the open episodes, for a checkpoint."""
         return {"episodes": list(self.episodes), "taken": [list(history) for history in self.taken]}
@@ -141,8 +172,7 @@ class Environments:
         return np.asarray(observations)
 
     def _alone(self, i: int, action: int) -> Any:
-        envs: Sequence[gymnasium.Env[Any, Any]] = self.vector.envs  # type: ignore[attr-defined]
-        return envs[i].step(self.choices.of(np.array([action]))[0])[0]
+        return self._envs[i].step(self.choices.of(np.array([action]))[0])[0]
 
     def _check(self, observations: Any, rewards: Float[np.ndarray, "M"], made: int) -> None:
         """Raise `DataError` for what is not finite; `made` counts the step that is not yet in the history."""

@@ -1,6 +1,6 @@
 """Actions of several parts: Q is the mean of one value for each part, so every question is asked of each part alone.
 
-Q(s, a) = 1/D · Σ_d Q_d(s, a_d) (Seyde et al. 2023, arXiv 2210.12566, eq. 2). What is held is u_d = Q_d / D, padded with
+Q(s, a) = 1/D · Σ_d Q_d(s, a_d) (DecQN, Seyde et al. 2023, arXiv 2210.12566). What is held is u_d = Q_d / D, padded with
 −∞ where a part has fewer choices than another. Then Q is a plain sum: its maximum is Σ_d max u_d, and as exp Q is a
 product, Σ_a exp(Q(a)/τ) = Π_d Σ_k exp(u_d(k)/τ): log-sum-exp, entropy and log-probability of the softmax over all joint
 actions are sums over the parts as well. Nothing here ever lists the joint actions; they travel as codes (`ops.radix`).

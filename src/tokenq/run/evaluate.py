@@ -1,6 +1,7 @@
 """Evaluate: score a finished run and the model it started from on the same prompts."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from tokenq.acting.explore import Boltzmann
@@ -14,6 +15,7 @@ from tokenq.nets.encoder import QNetwork
 from tokenq.nets.reference import Reference
 from tokenq.run.control import is_agent, load_agent
 from tokenq.run.data import Data, load_data, read_examples, read_prompts
+from tokenq.run.film import film
 from tokenq.run.given import Given
 from tokenq.run.loaded import Loaded, load_run
 from tokenq.run.measure import Measurement
@@ -27,6 +29,8 @@ def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, An
     if is_agent(config.run):
         return _agent(config)
     run = load_run(config.run)
+    if config.gif is not None:
+        raise ConfigError(f"gif: {config.run} is a language model, which has no episode to look at; leave --gif out")
     measurement = _measurement(config, run)
     data = None if measurement is not None and not _is_scored(run) else load_data(run.config, given or Given())
     if measurement is None and (data is None or data.rewards is None):
@@ -56,6 +60,8 @@ def _agent(config: EvaluateConfig) -> dict[str, Any]:
     if config.metrics or config.dataset:
         raise ConfigError(f"metrics, dataset: {config.run} is an agent, which is measured by the returns of episodes")
     trained, network = load_agent(config.run)
+    if config.gif is not None:
+        film(trained.environment, network, config.seed, Path(config.gif))
     after = Episodes(trained.environment, config.eval_samples, config.seed).evaluate(network)
     after |= start_values(trained.environment, network, trained.objective.gamma)
     figures = {"run": config.run, "samples": config.eval_samples, "seed": config.seed, "after": after}
