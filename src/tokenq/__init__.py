@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tokenq.errors import RewardError as RewardError
     from tokenq.errors import TokenqError as TokenqError
     from tokenq.errors import UserError as UserError
+    from tokenq.learning.distributional import C51 as C51
+    from tokenq.learning.distributional import QRDQN as QRDQN
     from tokenq.learning.objectives import DQN as DQN
     from tokenq.learning.objectives import DoubleDQN as DoubleDQN
     from tokenq.learning.objectives import Munchausen as Munchausen
@@ -58,6 +60,7 @@ _HOMES = {
     "Adaptive": "learning.sync",
     "Batch": "types",
     "Boltzmann": "acting.explore",
+    "C51": "learning.distributional",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "ControlConfig": "config.control",
@@ -80,6 +83,7 @@ _HOMES = {
     "PretrainConfig": "config.supervised",
     "Prioritised": "replay.samplers",
     "QLambda": "learning.q_lambda",
+    "QRDQN": "learning.distributional",
     "QTrainer": "trainer",
     "RandomPartial": "learning.sync",
     "Raw": "learning.values",

@@ -40,6 +40,7 @@ class Train:
 @dataclass(frozen=True)
 class Say:
     run: str
+    """Whose words."""
 
 
 def shown(argv: str, cls: type, capsys: pytest.CaptureFixture[str]) -> str:
@@ -97,6 +98,17 @@ def test_a_class_chosen_by_name_has_the_defaults_of_its_place(capsys: pytest.Cap
     printed = shown("--objective inner --print_config", Agent, capsys)
     assert printed == "objective: type: inner how: type: double_dqn plausible: 3 share: 0.5 "
     assert dump(Agent()) == "objective:\n  type: soft\n  lam: 0.0\n"
+
+
+def test_help_says_what_must_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass(frozen=True)
+    class Outer:
+        """Has a part that needs something."""
+
+        say: Say | None = None
+        """What is said."""
+
+    assert "--say.run RUN Whose words. (required, type: str)" in shown("--say say --help", Outer, capsys)
 
 
 def test_help_needs_no_positional_argument(capsys: pytest.CaptureFixture[str]) -> None:

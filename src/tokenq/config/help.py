@@ -39,7 +39,7 @@ def _add_leaf(section: Any, resolution: Resolution, key: str) -> None:
     section.add_argument(
         f"--{key}",
         type=leaf.field.hint if items is None else items,
-        default=None if leaf.default is MISSING else leaf.default,
+        **({"required": True} if leaf.default is MISSING else {"default": leaf.default}),
         help=doc if items is None else f"{doc} Repeatable.".strip(),
     )
 
