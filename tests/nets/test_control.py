@@ -73,7 +73,7 @@ def test_a_spread_is_answered_for_single_actions_and_for_several(dueling: bool) 
     network = Mlp(1, 8, dueling, norm=True).build(Spaces((3,), None, (4,)), Halves())
     batch = batch_of(torch.randn(5, 3), torch.randn(5, 3), [0, 1, 2, 3, 0])
     values = network(batch)
-    before, after = (network.layers(part.squeeze(1)) for part in vars(batch.observations).values())
+    before, after = (network.layers(part.squeeze(1)) for part in (batch.observations.before, batch.observations.after))
     assert before.shape == (5, 4, 2) and torch.allclose(
         network.values(batch.observations.before[:, 0]), before.mean(-1)
     )
