@@ -1,7 +1,7 @@
 """One gradient step: the only place where losses are reduced, weighted, clipped and turned into priorities."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NoReturn, Protocol, runtime_checkable
@@ -112,6 +112,9 @@ class Learner:
         self.accelerator = accelerator
         self.statistics = ReturnStatistics()
         self.update_count = 0
+        self.resting = (0, 0)
+        """Updates from and before which the target's answers are computed at once: part of the state, since together
+        they are rounded differently."""
         self.parts = _parts(network)
         self.head = objective.values
         kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimisation.optim]
@@ -142,8 +145,24 @@ class Learner:
             rewards = rewards * scale + offset * (batch.decided & (batch.continues == 0))
         return replace(batch, rewards=rewards.masked_fill(~batch.rated, 0.0))
 
-    def update(self, batch: Batch) -> Report:
-        """One optimiser step on a batch.
+    def updates(self, batches: Sequence[Batch], since: int = 0) -> Iterator[Report]:
+        """One update on each batch from number `since` on; those before it were made already.
+
+        While the target network rests, it answers all of them at once: what a hard copy saves over a soft one.
+        """
+        first = self.update_count - since
+        last = first + len(batches)
+        while self.update_count < last:
+            begin, end = self.resting
+            if not begin <= self.update_count < end:
+                begin, end = self.update_count, self.update_count + self.target.rest(self.update_count)
+                self.resting = begin, end = begin, min(end, last)
+            answers = self.target.network.together(batches[begin - first : end - first])
+            for i in range(self.update_count, end):
+                yield self.update(batches[i - first], answers[i - begin])
+
+    def update(self, batch: Batch, lagging: ActionValues | None = None) -> Report:
+        """One optimiser step on a batch; `lagging` are the target network's answers, if they are known already.
 
         Raises `Diverged`, before any parameter changes, if the loss or a gradient is not finite.
         """
@@ -152,7 +171,10 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = group["base"] * factor
         total = batch.rated.sum().clamp(min=1)
-        parts = [self._backward(part, total) for part in _split(batch, self.optimisation.microbatches)]
+        if lagging is not None and self.optimisation.microbatches == 1:
+            parts = [self._backward(batch, total, lambda: lagging)]
+        else:
+            parts = [self._backward(part, total) for part in _split(batch, self.optimisation.microbatches)]
         losses = [loss for _, loss in parts]
         norms = {name: _norm(part) for name, part in self.parts.items() if part}
         loss = torch.stack([mean for mean, _ in parts]).sum()
@@ -173,9 +195,9 @@ class Learner:
         found = {"loss": float(loss)} | {f"grad_norm/{name}": float(norm) for name, norm in norms.items()}
         raise Diverged(f"update {self.update_count + 1}: loss or gradient is not finite ({found}); lower learning_rate")
 
-    def _backward(self, batch: Batch, total: Tensor) -> tuple[Tensor, Loss]:
+    def _backward(self, batch: Batch, total: Tensor, target: TargetValues | None = None) -> tuple[Tensor, Loss]:
         online = self.network(batch)
-        loss = self.objective.loss(online, lambda: self.target_values(batch), batch)
+        loss = self.objective.loss(online, target or (lambda: self.target_values(batch)), batch)
         weighted = loss.per_decision * batch.weight.unsqueeze(1)
         mean = weighted.masked_fill(~batch.rated, 0).sum() / total
         self.accelerator.backward(mean)

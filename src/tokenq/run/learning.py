@@ -48,6 +48,7 @@ def learner_state(learner: Learner) -> dict[str, Any]:
         "target_counters": learner.target.counters(),
         "statistics": asdict(learner.statistics),
         "update": learner.update_count,
+        "resting": list(learner.resting),
     }
 
 
@@ -60,3 +61,5 @@ def restore_learner(learner: Learner, state: dict[str, Any]) -> None:
     learner.target.restore(state["target"], state["target_counters"])
     learner.statistics = ReturnStatistics(**state["statistics"])
     learner.update_count = state["update"]
+    begin, end = state["resting"]
+    learner.resting = begin, end
