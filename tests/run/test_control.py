@@ -48,6 +48,7 @@ def left(folder: Path) -> tuple[Any, ...]:
     parts = [flatten(part) for part in (state, load_tensors(newest.folder / "replay.safetensors"))]
     tensors = [{name: tensor.numpy().tobytes() for name, tensor in part[0].items()} for part in parts]
     weights = (folder / "model" / "network.safetensors").read_bytes()
+    tensors += [{path.name: path.read_bytes() for path in (newest.folder / "steps").iterdir()}]
     return (folder / "metrics.jsonl").read_bytes(), weights, tensors, [part[1] for part in parts]
 
 

@@ -5,11 +5,11 @@ from jaxtyping import Int, Shaped
 
 
 class LastObservations:
-    """Observations by the identity of their step, in increasing order; the oldest are forgotten first."""
+    """Observations like those of `example`, by the identity of their step; the oldest are forgotten first."""
 
-    def __init__(self, example: Shaped[np.ndarray, "*shape"]) -> None:
+    def __init__(self, example: Shaped[np.ndarray, "M *shape"]) -> None:
         self._identities = np.zeros(0, np.int64)
-        self._observations = np.zeros((0, *example.shape), example.dtype)
+        self._observations = np.zeros((0, *example.shape[1:]), example.dtype)
         self._begin = self._end = 0
 
     def __len__(self) -> int:
@@ -37,7 +37,8 @@ class LastObservations:
 
     def forget(self, first: int) -> None:
         """Let those go whose step came before this one."""
-        self._begin += int(np.searchsorted(self._identities[self._begin : self._end], first))
+        if len(self) and self._identities[self._begin] < first:
+            self._begin += int(np.searchsorted(self._identities[self._begin : self._end], first))
 
     def _make_room(self, more: int) -> None:
         """Move what is kept to the front of arrays with half as much room again, so that moving stays rare."""

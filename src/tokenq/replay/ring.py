@@ -37,7 +37,7 @@ class StepRing:
         self.actions = np.zeros(self.size, np.int64)
         self.rewards = np.zeros(self.size, np.float32)
         self.ends = np.zeros(self.size, np.uint8)
-        self._last = LastObservations(self.current[0])
+        self._last = LastObservations(self.current)
 
     @property
     def first(self) -> int:
@@ -52,7 +52,8 @@ class StepRing:
     @property
     def nbytes(self) -> int:
         """Bytes of memory held."""
-        return sum(getattr(self, name).nbytes for name in (*FIELDS, "current")) + self._last.nbytes
+        arrays: list[np.ndarray] = [getattr(self, name) for name in (*FIELDS, "current")]
+        return sum(array.nbytes for array in arrays) + self._last.nbytes
 
     def slot(self, index: Int64[np.ndarray, "*n"]) -> Int64[np.ndarray, "*n"]:
         """Where the steps with these identities are stored."""
@@ -66,10 +67,11 @@ class StepRing:
         self.observations[new] = self._newest(steps.before)
         self.actions[new] = steps.actions
         self.rewards[new] = steps.rewards
-        self.ends[new] = np.where(steps.terminated, TERMINATED, steps.truncated * TRUNCATED)
+        self.ends[new] = GOES_ON
         self.current[:] = self._newest(steps.after)
-        ended = np.flatnonzero(self.ends[new])
-        if len(ended):
+        if steps.ended.any():
+            self.ends[new] = np.where(steps.terminated, TERMINATED, steps.truncated * TRUNCATED)
+            ended = np.flatnonzero(steps.ended)
             self._last.add(self.added + ended, self.current[ended])
         self.added += self.number
         self._last.forget(self.oldest)

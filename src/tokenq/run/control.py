@@ -20,6 +20,7 @@ from tokenq.learning.learner import Learner, Report
 from tokenq.learning.scaling import RawRewards
 from tokenq.learning.target import Target
 from tokenq.nets.control import ControlQ
+from tokenq.replay.segments import load_steps, save_steps
 from tokenq.replay.transitions import Transitions
 from tokenq.run.drive import refusals_named, updates
 from tokenq.run.figures import draw_curves
@@ -32,6 +33,7 @@ from tokenq.types import Batch, Steps
 
 STATE = "state.safetensors"
 REPLAY = "replay.safetensors"
+STEPS = "steps"
 CLOCK = "clock.json"
 WEIGHTS = "network.safetensors"
 LAST = 100
@@ -125,7 +127,8 @@ class ControlSession:
         return checkpoint.save(self.checkpoints, update, partial(self._write, metrics_offset), keep=keep)
 
     def _write(self, metrics_offset: int, folder: Path, previous: Path | None) -> None:
-        checkpoint.save_tensors(folder / REPLAY, self.replay.state())
+        checkpoint.save_tensors(folder / REPLAY, self.replay.head())
+        save_steps(self.replay, folder / STEPS, previous and previous / STEPS)
         state = learner_state(self.learner) | {
             "environment": self.collector.environments.state(),
             "returns": self.open_returns.tolist(),
@@ -143,7 +146,7 @@ class ControlSession:
         state = checkpoint.load_tensors(folder / STATE)
         restore_learner(self.learner, state)
         self.collector.environments.restore(state["environment"])
-        self.replay.restore(checkpoint.load_tensors(folder / REPLAY))
+        self.replay.restore(checkpoint.load_tensors(folder / REPLAY) | {"steps": load_steps(folder / STEPS)})
         self.open_returns, self.last_return = np.array(state["returns"]), state["last_return"]
         self.before, self.pending = state["before"], state["pending"]
         self.seconds = json.loads((folder / CLOCK).read_text("utf-8"))["seconds"]
