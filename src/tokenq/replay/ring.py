@@ -15,6 +15,8 @@ from tokenq.replay.last_observations import LastObservations
 from tokenq.types import Steps
 
 GOES_ON, TERMINATED, TRUNCATED = range(3)
+STEP_BYTES = 13
+"""Bytes of a step besides what is observed."""
 FIELDS = ("observations", "actions", "rewards", "ends")
 
 

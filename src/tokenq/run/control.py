@@ -20,6 +20,7 @@ from tokenq.learning.learner import Learner, Report
 from tokenq.learning.scaling import RawRewards
 from tokenq.learning.target import Target
 from tokenq.nets.control import ControlQ
+from tokenq.replay.ring import STEP_BYTES
 from tokenq.replay.segments import load_steps, save_steps
 from tokenq.replay.transitions import Transitions
 from tokenq.run.drive import refusals_named, updates
@@ -65,7 +66,10 @@ class ControlSession:
         """What is said before the first update."""
         parameters = sum(p.numel() for p in self.learner.network.parameters())
         target = f"target network {self.learner.target.bytes:,} bytes"
-        return [f"{self.config.environment.id}: {parameters:,} parameters, {target}"]
+        environments = self.collector.environments
+        seen = environments.observations[0].nbytes // self.config.environment.frames
+        stored = f"replay up to {self.config.replay.capacity * (seen + STEP_BYTES):,} bytes"
+        return [f"{self.config.environment.id}: {parameters:,} parameters, {target}, {stored}"]
 
     def begin(self) -> None:
         """Fill the replay with random steps."""
@@ -185,7 +189,14 @@ def prepare(config: ControlConfig) -> ControlSession:
         config,
         folder,
         learner,
-        Transitions(config.replay.capacity, config.replay.n_step, config.objective.gamma, config.replay.sampler),
+        Transitions(
+            config.replay.capacity,
+            config.replay.n_step,
+            config.objective.gamma,
+            config.replay.sampler,
+            config.environment.frames,
+            config.replay.length,
+        ),
         Collector(network, environments, config.exploration),
         np.random.default_rng(config.seed),
         open_returns=np.zeros(config.num_envs),
