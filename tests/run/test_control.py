@@ -96,18 +96,19 @@ def test_a_killed_run_on_stacks_of_frames_goes_on_to_the_same_bytes(
     assert left(tmp_path / "run") == left(tmp_path / "whole")
 
 
-def test_a_game_is_learned_from_frames_and_gone_on_with(tmp_path: Path) -> None:
+def test_a_game_is_learned_from_frames_and_gone_on_with(
+    tmp_path: Path, killed_at: Callable[[Callable[[Any], Any], Any, int], bool]
+) -> None:
     pytest.importorskip("ale_py", reason="needs ale-py (pip install 'tokenq[atari]')")
     game = {"type": "atari", "id": "ALE/Breakout-v5", "max_episode_steps": 40}
-    network, few = {"type": "nature_cnn", "width": 8}, {"learning_starts": 20, "save_steps": 3, "eval_samples": 1}
-    config = from_mapping(ControlConfig, {"environment": game, "network": network, **few}, "x")
-    for name, steps in (("whole", 56), ("run", 40)):
-        control(replace(config, environment_steps=steps, output_dir=str(tmp_path / name)))
-    shutil.rmtree(tmp_path / "run" / "model")
-    text = (tmp_path / "run" / "config.yaml").read_text()
-    (tmp_path / "run" / "config.yaml").write_text(text.replace("environment_steps: 40", "environment_steps: 56"))
-    control(replace(config, environment_steps=56, output_dir=str(tmp_path / "run"), resume=True))
-    assert left(tmp_path / "run")[1:] == left(tmp_path / "whole")[1:]
+    settings = {"environment_steps": 56, "learning_starts": 20, "logging_steps": 1, "save_steps": 3, "eval_samples": 1}
+    network = {"type": "nature_cnn", "width": 8}
+    config = from_mapping(ControlConfig, {"environment": game, "network": network, **settings}, "x")
+    control(replace(config, output_dir=str(tmp_path / "whole")))
+    resumed = replace(config, output_dir=str(tmp_path / "run"))
+    assert killed_at(control, resumed, 5)
+    control(replace(resumed, resume=True))
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
 
 
 def test_evaluate_plays_the_agent(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
