@@ -76,17 +76,21 @@ def agent(
 ) -> Iterator[tuple[Report, Batch]]:
     """Alternate `steps` steps of environments and `updates` updates until the learner has made `until` of these.
 
-    `step(update)` steps all environments once with the policy as it is, and stores what happened in the replay.
+    `step(update)` steps all environments once with the policy as it is, and stores what happened in the replay. All
+    batches of a round are drawn at its start: the replay keeps the draws, so a loop can be taken up in the middle.
     """
+    drawn = replay.drawn()
     while learner.update_count < until:
-        if learner.update_count % updates == 0:
+        done = learner.update_count % updates
+        if done == 0:
             for _ in range(steps):
                 step(learner.update_count)
-        batch = replay.sample(batch_size, rng, learner.update_count).to(learner.accelerator.device)
-        report = learner.update(batch)
-        if replay.prioritised:
-            replay.set_priorities(report.index.cpu().numpy(), report.priority.cpu().numpy())
-        yield report, batch
+            drawn = replay.sample_many(batch_size, updates, rng, learner.update_count)
+        batches = [batch.to(learner.accelerator.device) for batch in drawn]
+        for report, batch in zip(learner.updates(batches, done), batches[done:], strict=True):
+            if replay.prioritised:
+                replay.set_priorities(report.index.cpu().numpy(), report.priority.cpu().numpy())
+            yield report, batch
 
 
 def _update(learner: Learner, replay: Replay, batch_size: int, rng: np.random.Generator) -> tuple[Report, Batch]:

@@ -229,4 +229,4 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
-        return self.map(lambda tensor: tensor.to(device))
+        return self if self.index.device == device else self.map(lambda tensor: tensor.to(device))

@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
+from gymnasium.wrappers import FrameStackObservation
 
 from tokenq.envs.control import Gymnasium
 from tokenq.errors import ConfigError, DataError
@@ -93,6 +94,34 @@ def test_restored_environments_go_on_as_if_nothing_had_happened(steps: int) -> N
     for actions in chosen[steps:]:
         theirs, ours = unbroken.step(actions), resumed.step(actions)
         assert all((getattr(theirs, name) == getattr(ours, name)).all() for name in vars(theirs))
+
+
+def test_frames_are_stacked_as_gymnasium_stacks_them() -> None:
+    kwargs = {"length": 3, "disable_env_checker": True}
+    ours = Gymnasium("Corridor-v0", kwargs, frames=4).make(1, 0)
+    theirs = FrameStackObservation(gymnasium.make("Corridor-v0", **kwargs), 4)
+    assert ours.spaces.shape == theirs.observation_space.shape == (4, 2)
+    for episode in range(2):
+        seen, _ = theirs.reset(seed=int(ours.observations[0, -1, 1]))
+        for _ in range(3):
+            assert (ours.observations[0] == seen).all()
+            seen = theirs.step(0)[0]
+            step = ours.step(np.zeros(1, np.int64))
+            assert (step.after[0] == seen).all()
+        assert step.terminated[0] and ours.episodes == [episode + 1]
+    middle = Gymnasium("Corridor-v0", kwargs, frames=4).make(2, 1)
+    for _ in range(5):
+        middle.step(np.zeros(2, np.int64))
+    resumed = Gymnasium("Corridor-v0", kwargs, frames=4).make(2, 1)
+    resumed.restore(middle.state())
+    assert (resumed.observations == middle.observations).all() and middle.observations[0, :, 0].tolist() == [0, 0, 1, 2]
+
+
+def test_discrete_observations_are_not_stacked() -> None:
+    with pytest.raises(ConfigError, match="frames: got 2 for the discrete observations of FrozenLake-v1"):
+        Gymnasium("FrozenLake-v1", frames=2).make(1, 0)
+    with pytest.raises(ConfigError, match="frames: got 0"):
+        Gymnasium(frames=0)
 
 
 @pytest.mark.parametrize(("broken", "step"), [("observation", 2), ("reward", 3)])

@@ -15,13 +15,14 @@ from tokenq.types import Steps
 
 
 def step(time: int, rewards: Sequence[float], terminated: Sequence[bool], truncated: Sequence[bool]) -> Steps:
-    """Every environment observes [time, environment] before and [time + 0.5, environment] after."""
+    """Every environment observes [time, environment] before; an episode ends at [time + 0.5, environment]."""
     number = np.arange(len(rewards), dtype=np.float64)
+    ended = np.array(terminated) | np.array(truncated)
     return Steps(
         np.stack([np.full(len(rewards), float(time)), number], 1),
         np.full(len(rewards), time % 2),
         np.array(rewards, dtype=np.float64),
-        np.stack([np.full(len(rewards), time + 0.5), number], 1),
+        np.stack([np.where(ended, time + 0.5, time + 1.0), number], 1),
         np.array(terminated),
         np.array(truncated),
     )
@@ -43,9 +44,9 @@ def replay_of(steps: Sequence[Steps], capacity: int = 100, n_step: int = 3, gamm
 @pytest.mark.parametrize(
     ("ends", "rewards", "continues", "after"),
     [
-        ({}, [1 + 1 + 1, 2 + 2 + 2, 4 + 4, 8], [0.25, 0.25, 0.5, 1.0], [2.5, 3.5, 3.5, 3.5]),
-        ({"terminated": 1}, [1 + 1, 2, 4 + 4, 8], [0.0, 0.0, 0.5, 1.0], [1.5, 1.5, 3.5, 3.5]),
-        ({"truncated": 1}, [1 + 1, 2, 4 + 4, 8], [0.5, 1.0, 0.5, 1.0], [1.5, 1.5, 3.5, 3.5]),
+        ({}, [1 + 1 + 1, 2 + 2 + 2, 4 + 4, 8], [0.25, 0.25, 0.5, 1.0], [3, 4, 4, 4]),
+        ({"terminated": 1}, [1 + 1, 2, 4 + 4, 8], [0.0, 0.0, 0.5, 1.0], [1.5, 1.5, 4, 4]),
+        ({"truncated": 1}, [1 + 1, 2, 4 + 4, 8], [0.5, 1.0, 0.5, 1.0], [1.5, 1.5, 4, 4]),
     ],
 )
 def test_rewards_add_up_to_the_end_of_the_episode(
@@ -86,7 +87,7 @@ def test_any_history_equals_a_slow_loop(data: st.DataObject, number: int, times:
             last = steps[t + k]
             assert batch.rewards.item() == pytest.approx(reward, rel=1e-5, abs=1e-6)
             assert batch.continues.item() == pytest.approx(gamma**k * (not last.terminated[e]))
-            assert batch.observations.after.tolist() == [[[t + k + 0.5, e]]]
+            assert batch.observations.after.tolist() == [[[t + k + (0.5 if last.ended[e] else 1), e]]]
 
 
 def prioritised() -> Transitions:
@@ -137,7 +138,7 @@ def test_what_is_restored_is_what_was_stored() -> None:
 def test_misuse_is_refused() -> None:
     with pytest.raises(DataError, match="the replay is empty"):
         Transitions(3).sample(1, np.random.default_rng(0), 0)
-    with pytest.raises(ConfigError, match="n_step: got 3, 0"):
+    with pytest.raises(ConfigError, match="got 3, 0, 1, 1"):
         Transitions(3, 0)
     with pytest.raises(ConfigError, match="capacity: got 1, expected at least 2"):
         replay_of([step(0, [0, 0], [False] * 2, [False] * 2)], capacity=1)

@@ -13,6 +13,7 @@ from tokenq.acting.explore import Boltzmann, EpsilonGreedy, Greedy
 from tokenq.checkpoint import flatten, load_tensors, newest_whole
 from tokenq.cli import main
 from tokenq.config.control import ControlConfig, TransitionsConfig
+from tokenq.config.parse import from_mapping
 from tokenq.envs.control import Gymnasium
 from tokenq.errors import CheckpointError, ConfigError
 from tokenq.learning.distributional import C51, QRDQN, Double, PaidPolicy
@@ -53,6 +54,7 @@ def left(folder: Path) -> tuple[Any, ...]:
     parts = [flatten(part) for part in (state, load_tensors(newest.folder / "replay.safetensors"))]
     tensors = [{name: tensor.numpy().tobytes() for name, tensor in part[0].items()} for part in parts]
     weights = (folder / "model" / "network.safetensors").read_bytes()
+    tensors += [{path.name: path.read_bytes() for path in (newest.folder / "steps").iterdir()}]
     return (folder / "metrics.jsonl").read_bytes(), weights, tensors, [part[1] for part in parts]
 
 
@@ -123,6 +125,34 @@ def test_measuring_and_logging_take_no_noise(rainbow: Path, tmp_path: Path, caps
     assert capsys.readouterr().out == first
 
 
+def test_a_killed_run_on_stacks_of_frames_goes_on_to_the_same_bytes(
+    tmp_path: Path, killed_at: Callable[[Callable[[Any], Any], Any, int], bool]
+) -> None:
+    stacked = replace(
+        SHORT, environment=Gymnasium("CartPole-v1", frames=3), replay=TransitionsConfig(capacity=90), eval_steps=None
+    )
+    control(replace(stacked, output_dir=str(tmp_path / "whole")))
+    config = replace(stacked, output_dir=str(tmp_path / "run"))
+    assert killed_at(control, config, 31)
+    control(replace(config, resume=True))
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
+
+
+def test_a_game_is_learned_from_frames_and_gone_on_with(
+    tmp_path: Path, killed_at: Callable[[Callable[[Any], Any], Any, int], bool]
+) -> None:
+    pytest.importorskip("ale_py", reason="needs ale-py (pip install 'tokenq[atari]')")
+    game = {"type": "atari", "id": "ALE/Breakout-v5", "max_episode_steps": 40}
+    settings = {"environment_steps": 56, "learning_starts": 20, "logging_steps": 1, "save_steps": 3, "eval_samples": 1}
+    network = {"type": "nature_cnn", "width": 8}
+    config = from_mapping(ControlConfig, {"environment": game, "network": network, **settings}, "x")
+    control(replace(config, output_dir=str(tmp_path / "whole")))
+    resumed = replace(config, output_dir=str(tmp_path / "run"))
+    assert killed_at(control, resumed, 5)
+    control(replace(resumed, resume=True))
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
+
+
 def test_evaluate_plays_the_agent(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(whole), "--eval_samples", "3"]) == 0
     first = json.loads(capsys.readouterr().out)
@@ -162,12 +192,18 @@ def test_the_folder_of_another_environment_is_not_gone_on_with(whole: Path, tmp_
         ({"steps_per_rollout": 5}, r"steps_per_rollout: got 5, expected a multiple of num_envs \(2\)"),
         ({"objective": DQN()}, "set objective.values to raw"),
         ({"learning_starts": 0}, "learning_starts"),
+        ({"replay": TransitionsConfig(capacity=5, length=3)}, "replay.capacity: got 5, expected at least 6"),
         ({"target": TargetConfig(scope=Adapter())}, "target.scope: got adapter"),
     ],
 )
 def test_a_setting_that_cannot_be(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         replace(SHORT, **change)
+
+
+def test_sequences_have_one_reward_a_step() -> None:
+    with pytest.raises(ConfigError, match="n_step: got 3 with length 4"):
+        TransitionsConfig(n_step=3, length=4)
 
 
 def test_the_number_of_environments_changes_no_period() -> None:

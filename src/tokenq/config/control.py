@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tokenq.acting.explore import Boltzmann, EpsilonGreedy, Greedy
 from tokenq.config.checks import at_least, checked_seed, not_negative, positive
 from tokenq.config.fields import alternatives
+from tokenq.envs.atari import Atari
 from tokenq.envs.control import Gymnasium
 from tokenq.errors import ConfigError
 from tokenq.learning.distributional import C51, QRDQN
@@ -20,6 +21,7 @@ from tokenq.learning.target import Adapter, TargetConfig
 from tokenq.learning.values import Raw
 from tokenq.nets.control import Mlp
 from tokenq.nets.table import Table
+from tokenq.nets.vision import NatureCnn
 from tokenq.ops.schedules import Decay
 from tokenq.replay.samplers import Prioritised, Uniform
 
@@ -40,18 +42,22 @@ class TransitionsConfig:
     """Steps kept at most, those of all environments together, >= 1; the oldest leave first."""
     n_step: int = 1
     """Rewards that a target adds up before it bootstraps, >= 1."""
+    length: int = 1
+    """Steps in a row of one environment that are drawn together, >= 1; more than 1 for objectives that need them."""
     sampler: Uniform | Prioritised = field(default_factory=Uniform)
     """How transitions are drawn."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "capacity", "n_step")
+        at_least(self, 1, "capacity", "n_step", "length")
+        if self.length > 1 and self.n_step > 1:
+            raise ConfigError(f"n_step: got {self.n_step} with length {self.length}, expected 1; set one of them to 1")
 
 
 @dataclass(frozen=True)
 class ControlConfig:
     """Train an agent on a Gymnasium environment."""
 
-    environment: Gymnasium = field(default_factory=Gymnasium)
+    environment: Gymnasium | Atari = field(default_factory=Gymnasium)
     """What is to be controlled."""
     num_envs: int = 1
     """Environments that step together, >= 1."""
@@ -67,7 +73,7 @@ class ControlConfig:
     """Environment steps between two rounds of updates, a multiple of `num_envs`."""
     updates_per_rollout: int = 1
     """Updates of a round, >= 1."""
-    network: Mlp | Table = field(default_factory=Mlp)
+    network: Mlp | NatureCnn | Table = field(default_factory=Mlp)
     """What answers Q."""
     objective: DQN | DoubleDQN | Munchausen | C51 | QRDQN | QLambda = field(
         default_factory=_double_dqn, metadata=alternatives(DQN(Raw(), Vocabulary(), 0.99))
@@ -128,6 +134,10 @@ class ControlConfig:
             if getattr(self, name) % self.num_envs:
                 steps = f"expected a multiple of num_envs ({self.num_envs}), which all step together"
                 raise ConfigError(f"{name}: got {getattr(self, name)}, {steps}")
+        least = self.num_envs * self.replay.length
+        for name, number in (("replay.capacity", self.replay.capacity), ("learning_starts", self.learning_starts)):
+            if number < least:
+                raise ConfigError(f"{name}: got {number}, expected at least {least}: replay.length steps of num_envs")
         if self.max_steps < 1:
             least = self.learning_starts + self.steps_per_rollout
             raise ConfigError(

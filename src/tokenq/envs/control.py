@@ -1,9 +1,9 @@
 """Gymnasium environments side by side, without autoreset: what a step led to is never mistaken for a fresh start.
 
-Letters: M environments.
+Letters: M environments, k frames that the network sees together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,8 @@ from tokenq.errors import ConfigError, DataError
 from tokenq.types import Spaces, Steps
 
 SPACES = "observations: Box, Discrete; actions: Discrete, MultiDiscrete, bounded Box"
+LIFE = "life_lost"
+"""Key of an environment's info: whether this step cost a life, where that ends an episode."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,14 @@ class Gymnasium:
     """Steps after which an episode is truncated, >= 1; null: what is registered, if there is a limit."""
     bins: int | None = None
     """Values of each dimension of continuous actions, evenly spaced between its bounds, >= 2; null: 3."""
+    frames: int = 1
+    """Observations that the network sees together, the newest last, >= 1."""
 
     def __post_init__(self) -> None:
         if self.bins is not None and self.bins < 2:
             raise ConfigError(f"bins: got {self.bins}, expected an integer >= 2, or null")
+        if self.frames < 1:
+            raise ConfigError(f"frames: got {self.frames}, expected an integer >= 1")
         if self.max_episode_steps is not None and self.max_episode_steps < 1:
             raise ConfigError(f"max_episode_steps: got {self.max_episode_steps}, expected an integer >= 1, or null")
 
@@ -45,24 +51,15 @@ class Gymnasium:
         if pictured:
             self._check_pictured(seed)
         limit: dict[str, Any] = {} if self.max_episode_steps is None else {"max_episode_steps": self.max_episode_steps}
-        try:
-            made = gymnasium.make_vec(
-                self.id,
-                num_envs,
-                vectorization_mode="sync",
-                vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
-                **limit,
-                **{**self.kwargs, **extra},
-            )
-        except (gymnasium.error.Error, ImportError, TypeError) as error:
-            said = " ".join(str(error).split())
-            raise ConfigError(f"environment: got {self.id} with {dict(self.kwargs)}; {said}") from error
+        made = registered(self.id, num_envs, {**limit, **self.kwargs, **extra})
         if made.spec is not None and made.spec.max_episode_steps is None and not limit:
             raise ConfigError(
                 f"environment: {self.id} has no time limit, so an episode may never end; "
                 "set environment.max_episode_steps"
             )
-        return Environments(self.id, made, self._choices(made), seed)
+        if self.frames > 1 and isinstance(made.single_observation_space, Discrete):
+            raise ConfigError(f"frames: got {self.frames} for the discrete observations of {self.id}; set it to 1")
+        return Environments(self.id, made, choices_of(self.id, made, self.bins), seed, self.frames)
 
     def _check_pictured(self, seed: int) -> None:
         plain = self.make(1, seed)
@@ -71,16 +68,40 @@ class Gymnasium:
         if "rgb_array" not in modes:
             raise ConfigError(f"{self.id} cannot be pictured: got render modes {modes}, expected rgb_array among them")
 
-    def _choices(self, made: gymnasium.vector.VectorEnv[Any, Any, Any]) -> Choices:
-        """The actions there are; raises `ConfigError` for spaces that no network here reads or answers."""
-        seen, action = made.single_observation_space, made.single_action_space
-        found = choices(self.id, action, self.bins)
-        if found is None or not isinstance(seen, Box | Discrete):
-            raise ConfigError(
-                f"environment: {self.id} has observations {seen} and actions {action}; expected {SPACES}; "
-                "register it with a wrapper that makes these of them"
-            )
-        return found
+    @property
+    def evaluation(self) -> "Gymnasium":
+        """What an agent is measured on: the same."""
+        return self
+
+
+def registered(
+    name: str, num_envs: int, kwargs: Mapping[str, Any], wrappers: Sequence[Callable[..., Any]] = ()
+) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+    """So many registered environments without autoreset; raises `ConfigError` for what cannot be made."""
+    try:
+        return gymnasium.make_vec(
+            name,
+            num_envs,
+            vectorization_mode="sync",
+            vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
+            wrappers=wrappers,
+            **kwargs,
+        )
+    except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise ConfigError(f"environment: got {name} with {dict(kwargs)}; {said}") from error
+
+
+def choices_of(name: str, made: gymnasium.vector.VectorEnv[Any, Any, Any], bins: int | None) -> Choices:
+    """The actions there are; raises `ConfigError` for spaces that no network here reads or answers."""
+    seen, action = made.single_observation_space, made.single_action_space
+    found = choices(name, action, bins)
+    if found is None or not isinstance(seen, Box | Discrete):
+        raise ConfigError(
+            f"environment: {name} has observations {seen} and actions {action}; expected {SPACES}; "
+            "register it with a wrapper that makes these of them"
+        )
+    return found
 
 
 class Environments:
@@ -88,39 +109,63 @@ class Environments:
 
     Every episode has a seed of its own, made from `seed`, the environment's number and the episode's number: the state
     of an environment is known from that seed and the actions since, which is how a run is resumed.
+
+    With `frames` > 1 observations are stacks [M, k, *shape]; at the beginning of an episode its first observation is
+    repeated, as Gymnasium's FrameStackObservation does it. An environment may say in its info that a life was lost:
+    that terminates the episode, and the next one goes on from there.
     """
 
     def __init__(
-        self, name: str, vector: gymnasium.vector.VectorEnv[Any, Any, Any], choices: Choices, seed: int
+        self,
+        name: str,
+        vector: gymnasium.vector.VectorEnv[Any, Any, Any],
+        choices: Choices,
+        seed: int,
+        frames: int = 1,
     ) -> None:
         self.name = name
         self.vector = vector
         self.choices = choices
         self.seed = seed
+        self.frames = frames
         self.number = vector.num_envs
         self.episodes = [-1] * self.number
         self.taken: list[list[int]] = [[] for _ in range(self.number)]
-        self.observations = self._begin(np.ones(self.number, bool))
+        self.observations = self._all_begin()
 
     @property
     def spaces(self) -> Spaces:
         """What is observed, and the actions there are."""
         seen = self.vector.single_observation_space
-        return Spaces(seen.shape or (), int(seen.n) if isinstance(seen, Discrete) else None, self.choices.heads)
+        stack = (self.frames,) if self.frames > 1 else ()
+        states = int(seen.n) if isinstance(seen, Discrete) else None
+        return Spaces((*stack, *(seen.shape or ())), states, self.choices.heads)
 
     def step(self, actions: Int[np.ndarray, "M"]) -> Steps:
         """One action in every environment, given by its code; those whose episode is over begin another one.
 
         Raises `DataError` for an observation or reward that is not finite.
         """
+        steps, newest, over = self.advance(actions)
+        if over.any():
+            newest = self._begin(over)
+        if steps.ended.any():
+            self.observations = self._stacked(steps.before, newest, steps.ended)
+        return steps
+
+    def advance(
+        self, actions: Int[np.ndarray, "M"]
+    ) -> tuple[Steps, Shaped[np.ndarray, "M *shape"], Bool[np.ndarray, "M"]]:
+        """One action in every environment; what they show now without its stack, and which of them must begin anew."""
         before = self.observations
-        after, rewards, terminated, truncated, _ = self.vector.step(self.choices.of(actions))
-        self._check(after, rewards, made=1)
+        newest, rewards, terminated, truncated, info = self.vector.step(self.choices.of(actions))
+        self._check(newest, rewards, made=1)
         for history, action in zip(self.taken, actions.tolist(), strict=True):
             history.append(action)
-        steps = Steps(before, actions, rewards, after, terminated, truncated)
-        self.observations = self._begin(steps.ended) if steps.ended.any() else after
-        return steps
+        self.observations = self._stacked(before, newest)
+        lost = info.get(LIFE, False)
+        steps = Steps(before, actions, rewards, self.observations, terminated | lost, truncated)
+        return steps, newest, terminated | truncated
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -150,16 +195,36 @@ class Environments:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take the open episodes of a checkpoint up where they were, by playing them again."""
         self.episodes = [number - 1 for number in state["episodes"]]
-        self.observations = self._begin(np.ones(self.number, bool)).copy()
+        self.observations = self._all_begin()
         for i, history in enumerate(state["taken"]):
             for action in history:
                 # Only the one environment steps: the others have histories of other lengths.
-                self.observations[i] = self._alone(i, action)
+                newest, life = self._alone(i, action)
+                one = slice(i, i + 1)
+                self.observations[one] = self._stacked(self.observations[one], newest[None], np.array([life]))
         self.taken = [list(history) for history in state["taken"]]
 
     def close(self) -> None:
         """Let go of windows and processes."""
         self.vector.close()
+
+    def _all_begin(self) -> Shaped[np.ndarray, "M *shape"]:
+        newest = self._begin(np.ones(self.number, bool)).copy()
+        return newest if self.frames == 1 else np.repeat(newest[:, None], self.frames, 1)
+
+    def _stacked(
+        self,
+        before: Shaped[np.ndarray, "n *stack"],
+        newest: Shaped[np.ndarray, "n *shape"],
+        fresh: Bool[np.ndarray, "n"] | None = None,
+    ) -> Shaped[np.ndarray, "n *stack"]:
+        """What is seen after one more observation; those that are `fresh` stand alone."""
+        if self.frames == 1:
+            return newest
+        stack = np.concatenate([before[:, 1:], newest[:, None]], 1)
+        if fresh is not None:
+            stack[fresh] = newest[fresh, None]
+        return stack
 
     def _begin(self, which: Bool[np.ndarray, "M"]) -> Shaped[np.ndarray, "M *shape"]:
         seeds: Any = [None] * self.number
@@ -171,8 +236,9 @@ class Environments:
         self._check(observations, np.zeros(self.number), made=0)
         return np.asarray(observations)
 
-    def _alone(self, i: int, action: int) -> Any:
-        return self._envs[i].step(self.choices.of(np.array([action]))[0])[0]
+    def _alone(self, i: int, action: int) -> tuple[np.ndarray, bool]:
+        newest, _, _, _, info = self._envs[i].step(self.choices.of(np.array([action]))[0])
+        return np.asarray(newest), bool(info.get(LIFE, False))
 
     def _check(self, observations: Any, rewards: Float[np.ndarray, "M"], made: int) -> None:
         """Raise `DataError` for what is not finite; `made` counts the step that is not yet in the history."""

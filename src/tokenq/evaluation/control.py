@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from tokenq.acting.control import act
 from tokenq.acting.explore import Greedy
+from tokenq.envs.atari import Atari
 from tokenq.envs.control import Gymnasium
 from tokenq.evaluation.intervals import bootstrap_interval
 from tokenq.nets.control import ControlQ
@@ -23,7 +24,7 @@ APART = 2**31
 class Episodes:
     """Greedy episodes of fresh environments, the same ones at every evaluation."""
 
-    environment: Gymnasium
+    environment: Gymnasium | Atari
     number: int
     seed: int
 
@@ -42,7 +43,7 @@ class Episodes:
     def play(self, network: ControlQ) -> tuple[Float[np.ndarray, "n"], Int[np.ndarray, "n"]]:
         """Return and length of every episode, without noise. Training does not notice: it loses no random number."""
         together = min(self.number, TOGETHER)
-        environments = self.environment.make(together, self.seed + APART)
+        environments = self.environment.evaluation.make(together, self.seed + APART)
         played: list[list[tuple[float, int]]] = [[] for _ in range(together)]
         rewards, lengths = np.zeros(together), np.zeros(together, np.int64)
         # The first episodes of every environment: taking those that end first would favour the short ones.

@@ -220,12 +220,12 @@ class Munchausen:
     def loss(self, online: ActionValues, target: Target, batch: Batch) -> Loss:
         """The loss of every decision."""
         lagging = target()
-        soft = lagging.soft_maximum(self.temperature)
+        before, after = lagging.soft_maximum(self.temperature), lagging.following.soft_maximum(self.temperature)
         with torch.no_grad():
-            log_policy = lagging.at(batch.actions) - soft[:, :-1]  # times τ
+            log_policy = lagging.at(batch.actions) - before[:, :-1]  # times τ
         bonus = self.alpha * log_policy.clamp(min=self.least, max=0.0)
         q = self.values.q(online, batch)
-        goal = batch.rewards + bonus + self.gamma * batch.continues * soft[:, 1:]
+        goal = batch.rewards + bonus + self.gamma * batch.continues * after
         return Loss(self.error.between(q, goal), q.detach(), goal)
 
     def bootstrap(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:

@@ -10,8 +10,6 @@ are written anew, so that the bytes depend on the content of the replay alone. N
 """
 
 import json
-import os
-import shutil
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +21,7 @@ from jaxtyping import Shaped
 
 from tokenq.errors import CheckpointError, DataError
 from tokenq.replay.buffer import Replay, Sampler
+from tokenq.replay.links import link
 from tokenq.types import Episode, ReferenceRecord
 
 _FORMAT = 2
@@ -61,7 +60,7 @@ def save_replay(replay: Replay, folder: Path, previous: Path | None) -> None:
         name = f"episodes-{first:012d}.arrow"
         shards.append({"file": name, "first": first, "episodes": stop - first})
         if name in whole:
-            _link(whole[name], folder / name)
+            link(whole[name], folder / name)
         else:
             _write_shard(folder / name, first, episodes[first - replay.first : stop - replay.first])
     np.save(folder / "priorities.npy", replay.priorities, allow_pickle=False)
@@ -106,14 +105,6 @@ def _read_index(folder: Path) -> dict[str, Any]:
     if index["format"] != _FORMAT:
         raise ValueError(f"format {index['format']}, expected {_FORMAT}")
     return index
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        # Not every file system can; a copy costs space and nothing else.
-        shutil.copyfile(source, target)
 
 
 def _write_shard(path: Path, first: int, episodes: Iterable[Episode]) -> None:

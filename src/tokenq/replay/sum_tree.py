@@ -44,6 +44,6 @@ class SumTree:
             node = 2 * node + right
         return node - self._leaves
 
-    def draw(self, n: int, rng: np.random.Generator) -> Int[np.ndarray, "n"]:
-        """Draw n indices, one from each of n equal parts of the total, as the source has it."""
-        return self.find((np.arange(n) + rng.random(n)) * (self.total / n))
+    def draw(self, n: int, rng: np.random.Generator, rounds: int = 1) -> Int[np.ndarray, "n_rounds"]:
+        """Draw n indices so many times, one from each of n equal parts of the total, as the source has it."""
+        return self.find(((np.arange(n) + rng.random((rounds, n))) * (self.total / n)).ravel())

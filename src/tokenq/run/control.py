@@ -23,6 +23,8 @@ from tokenq.learning.target import Target
 from tokenq.nets.control import ControlQ
 from tokenq.nets.noisy import without_noise
 from tokenq.nets.readouts import Spread
+from tokenq.replay.ring import STEP_BYTES
+from tokenq.replay.segments import load_steps, save_steps
 from tokenq.replay.transitions import Transitions
 from tokenq.run.drive import refusals_named, updates
 from tokenq.run.figures import draw_curves
@@ -35,6 +37,7 @@ from tokenq.types import Batch, Spaces, Steps
 
 STATE = "state.safetensors"
 REPLAY = "replay.safetensors"
+STEPS = "steps"
 CLOCK = "clock.json"
 WEIGHTS = "network.safetensors"
 LAST = 100
@@ -66,7 +69,10 @@ class ControlSession:
         """What is said before the first update."""
         parameters = sum(p.numel() for p in self.learner.network.parameters())
         target = f"target network {self.learner.target.bytes:,} bytes"
-        return [f"{self.config.environment.id}: {parameters:,} parameters, {target}"]
+        environments = self.collector.environments
+        seen = environments.observations[0].nbytes // self.config.environment.frames
+        stored = f"replay up to {self.config.replay.capacity * (seen + STEP_BYTES):,} bytes"
+        return [f"{self.config.environment.id}: {parameters:,} parameters, {target}, {stored}"]
 
     def begin(self) -> None:
         """Fill the replay with random steps."""
@@ -131,7 +137,8 @@ class ControlSession:
         return checkpoint.save(self.checkpoints, update, partial(self._write, metrics_offset), keep=keep)
 
     def _write(self, metrics_offset: int, folder: Path, previous: Path | None) -> None:
-        checkpoint.save_tensors(folder / REPLAY, self.replay.state())
+        checkpoint.save_tensors(folder / REPLAY, self.replay.head())
+        save_steps(self.replay, folder / STEPS, previous and previous / STEPS)
         state = learner_state(self.learner) | {
             "environment": self.collector.environments.state(),
             "returns": self.open_returns.tolist(),
@@ -149,7 +156,7 @@ class ControlSession:
         state = checkpoint.load_tensors(folder / STATE)
         restore_learner(self.learner, state)
         self.collector.environments.restore(state["environment"])
-        self.replay.restore(checkpoint.load_tensors(folder / REPLAY))
+        self.replay.restore(checkpoint.load_tensors(folder / REPLAY) | {"steps": load_steps(folder / STEPS)})
         self.open_returns, self.last_return = np.array(state["returns"]), state["last_return"]
         self.before, self.pending = state["before"], state["pending"]
         self.seconds = json.loads((folder / CLOCK).read_text("utf-8"))["seconds"]
@@ -188,7 +195,14 @@ def prepare(config: ControlConfig) -> ControlSession:
         config,
         folder,
         learner,
-        Transitions(config.replay.capacity, config.replay.n_step, config.objective.gamma, config.replay.sampler),
+        Transitions(
+            config.replay.capacity,
+            config.replay.n_step,
+            config.objective.gamma,
+            config.replay.sampler,
+            config.environment.frames,
+            config.replay.length,
+        ),
         Collector(network, environments, config.exploration),
         np.random.default_rng(config.seed),
         open_returns=np.zeros(config.num_envs),

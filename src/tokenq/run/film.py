@@ -10,6 +10,7 @@ from PIL import Image
 
 from tokenq.acting.control import act
 from tokenq.acting.explore import Greedy
+from tokenq.envs.atari import Atari
 from tokenq.envs.control import Environments, Gymnasium
 from tokenq.evaluation.control import APART
 from tokenq.nets.control import ControlQ
@@ -24,12 +25,12 @@ SLOWEST, FASTEST = 100, 20
 """Milliseconds that a frame is shown at most, so that a long episode runs faster than life, and at least."""
 
 
-def film(environment: Gymnasium, network: ControlQ, seed: int, path: Path) -> None:
+def film(environment: Gymnasium | Atari, network: ControlQ, seed: int, path: Path) -> None:
     """Write the first episode of the evaluation with this seed, as a whole file or not at all.
 
     Raises `ConfigError` if the environment has no picture of itself, and OSError if the disk refuses.
     """
-    environments = environment.make(1, seed + APART, pictured=True)
+    environments = environment.evaluation.make(1, seed + APART, pictured=True)
     frames, stride = _thinned(_played(environments, network))
     steps_per_second = environments.metadata.get("render_fps") or 30
     duration = min(max(round(1000 * stride / steps_per_second), FASTEST), SLOWEST)
@@ -46,13 +47,11 @@ def film(environment: Gymnasium, network: ControlQ, seed: int, path: Path) -> No
 
 def _played(environments: Environments, network: ControlQ) -> Iterator[Environments]:
     """The environment at every moment of one greedy episode, its end included."""
-    observations, over = environments.observations, False
+    over = np.zeros(1, bool)
     yield environments
-    while not over:
-        actions = environments.choices.of(act(network, Greedy(), observations, 0))
-        # Not `environments.step`, which goes on to the next episode before the end of this one could be seen.
-        observations, _, terminated, truncated, _ = environments.vector.step(actions)
-        over = bool(terminated[0] or truncated[0])
+    while not over[0]:
+        # Not `step`, which goes on to the next episode before the end of this one could be seen.
+        _, _, over = environments.advance(act(network, Greedy(), environments.observations, 0))
         yield environments
 
 
