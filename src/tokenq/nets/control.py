@@ -111,7 +111,12 @@ class ControlQ(nn.Module):
         return StepValues(partial(self._answers, seen.before), partial(self._answers, seen.after), self._read)
 
     def together(self, batches: Sequence[Batch]) -> list[StepValues]:
-        """The same for batches of one shape; the first that is asked reads the states of all, without gradient."""
+        """The same for batches of one shape; the first that is asked reads the states of all, without gradient.
+
+        A network with noise reads each batch when it is asked about it: its draws belong to that moment.
+        """
+        if any(isinstance(layer, NoisyLinear) for layer in self.modules()):
+            return [self(batch) for batch in batches]
 
         def shared(parts: Sequence[Tensor]) -> list[Callable[[], Tensor]]:
             whole = cache(torch.no_grad()(lambda: self._answers(torch.cat(list(parts))).chunk(len(parts))))
