@@ -129,14 +129,14 @@ class Transitions:
             self._drawn = index.reshape(rounds, n), weight.astype(np.float32)
         return self.drawn()
 
-    def drawn(self, since: int = 0) -> Iterator[Batch]:
-        """The batches of the last round again, from this one on: how a resumed run takes up the middle of a round."""
+    def drawn(self) -> Iterator[Batch]:
+        """The batches of the last round again: how a resumed run takes up the middle of a round."""
         if self._drawn is None or self._ring is None:
             return
         index, weight = self._drawn
         stack = self.frames * self._ring.current[0].nbytes
         together = max(1, TOGETHER // (2 * self.length * index.shape[1] * stack))
-        for i in range(since, len(index), together):
+        for i in range(0, len(index), together):
             part = slice(i, i + together)
             yield from self._gather(index[part], None if weight is None else weight[part])
 
@@ -213,7 +213,7 @@ class Transitions:
             least = f"{number * self.length}, {self.length} of every environment"
             raise ConfigError(f"capacity: got {self.capacity}, expected at least {least}")
         self._ring = StepRing(times, self.frames, example)
-        self._tree = SumTree(times * number) if isinstance(self.sampler, Prioritised) else None
+        self._tree = SumTree(times * number) if self.prioritised else None
         return self._ring
 
     def _prioritise(self, index: Int64[np.ndarray, "n"], priority: Float[np.ndarray, "n"] | float) -> None:
