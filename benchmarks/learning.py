@@ -128,10 +128,7 @@ BENCHMARKS = {
     "tatoeba": Benchmark("examples/tatoeba.yaml", tests={"test": f"{DATA}/tatoeba_en_zh/test.tsv"}),
     "babi": BABI,
     **{f"babi_{name}": of_class(BABI, name) for name in ("lstm", "rnn")},
-    **{
-        name: Benchmark(f"examples/control/{name}.yaml", seeds=TEN)
-        for name in ("acrobot", "mountaincar", "lunarlander")
-    },
+    **{name: Benchmark(f"examples/control/{name}.yaml", seeds=TEN) for name in CONTROL},
     "cartpole": CARTPOLE,
     **{f"cartpole_{name}": replace(CARTPOLE, changes=changes) for name, changes in PARTS.items()},
     "cartpole_rainbow": Benchmark("examples/control/rainbow.yaml", seeds=TEN),
