@@ -132,6 +132,7 @@ BENCHMARKS = {
     "cartpole": CARTPOLE,
     **{f"cartpole_{name}": replace(CARTPOLE, changes=changes) for name, changes in PARTS.items()},
     "cartpole_rainbow": Benchmark("examples/control/rainbow.yaml", seeds=TEN),
+    "cartpole_pqn": Benchmark("examples/control/pqn.yaml", seeds=TEN),
     "xquad": Benchmark("examples/xquad.yaml", tests={"test": "prepared/xquad/test.jsonl"}),
 }
 
