@@ -189,7 +189,7 @@ def statistics(values: list[float]) -> dict[str, object]:
     array = np.array(values)
     low, high = bootstrap_interval(array)
     found: dict[str, object] = {"mean": float(np.mean(values)), "low": low, "high": high}
-    if len(values) >= len(TEN):
+    if len(values) > len(SEEDS):
         low, high = bootstrap(lambda rows: interquartile_mean(array[rows]), len(array))
         found |= {"iqm": interquartile_mean(array), "iqm_low": low, "iqm_high": high}
     return found | {"seeds": [round(v, 4) for v in values]}
@@ -217,6 +217,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS])
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seeds", type=int, help="the first so many alone: what is written says which they were")
     arguments = parser.parse_args()
     if arguments.report:
         return report()
@@ -224,7 +225,7 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     with Progress() as progress, ThreadPoolExecutor(arguments.jobs) as pool:
         for name in names:
-            benchmark = BENCHMARKS[name]
+            benchmark = replace(BENCHMARKS[name], seeds=BENCHMARKS[name].seeds[: arguments.seeds])
             task = progress.add_task(name, total=len(benchmark.seeds))
             for done in [pool.submit(run, name, benchmark, seed) for seed in benchmark.seeds]:
                 done.result()
