@@ -34,8 +34,10 @@ from tokenq.learning.sync import Periodic
 from tokenq.learning.target import TargetConfig
 from tokenq.learning.values import Raw
 from tokenq.nets.control import Mlp
+from tokenq.replay.transitions import Transitions
 from tokenq.run.control import prepare
 from tokenq.run.report import versions
+from tokenq.types import Steps
 
 RESULT = Path(__file__).parent / "results" / "control_speed.json"
 STARTS, ROUND, UPDATES, BATCH, WIDTH = 1_000, 256, 128, 64, 256
@@ -75,6 +77,23 @@ def sb3_model(seed: int) -> "stable_baselines3.DQN":
     )  # fmt: skip
 
 
+def sampling_seconds() -> tuple[float, float]:
+    """Time of one batch out of 50,000 transitions, drawn as each library trains: ours, theirs."""
+    rng = np.random.default_rng(0)
+    ours, theirs = Transitions(100_000), sb3_model(0).replay_buffer
+    for t in range(50_000):
+        before, after = rng.normal(size=(2, 1, 4)).astype(np.float32)
+        one, no = np.ones(1), np.zeros(1, bool)
+        ours.add(Steps(before, np.array([t % 2]), one, after, np.array([t % 50 == 49]), no))
+        theirs.add(before, after, np.array([[t % 2]]), one, np.array([t % 50 == 49]), [{}])
+
+    def round_of_ours() -> None:
+        for _ in ours.sample_many(BATCH, UPDATES, rng, 0):
+            pass
+
+    return timed(round_of_ours, 20) / UPDATES, timed(lambda: theirs.sample(BATCH), 20 * UPDATES)
+
+
 def products_seconds() -> float:
     """What the matrix products of one update cost: forward, backward, and forward through the target."""
     sizes = [(4, WIDTH), (WIDTH, WIDTH), (WIDTH, 2)]
@@ -110,12 +129,14 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rates: dict[str, list[float]] = {"sb3": [], "tokenq": [], "tokenq, 8 environments": []}
-    products = []
+    products, ours, theirs = [], [], []
     for seed in track(range(arguments.repeats)):
         rates["sb3"].append(arguments.steps / sb3_seconds(arguments.steps, seed))
         rates["tokenq"].append(arguments.steps / tokenq_seconds(arguments.steps, 1, seed))
         rates["tokenq, 8 environments"].append(arguments.steps / tokenq_seconds(arguments.steps, 8, seed))
         products.append(products_seconds())
+        times = sampling_seconds()
+        ours.append(times[0]), theirs.append(times[1])
     ratios = {
         name: summary([ours / theirs for ours, theirs in zip(values, rates["sb3"], strict=True)])
         for name, values in rates.items()
@@ -126,6 +147,11 @@ def main() -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {arguments.threads} threads",
         "steps_per_second": {name: summary(values) for name, values in rates.items()},
         "ratio_to_sb3": ratios,
+        "sampling_microseconds": {
+            "sb3": summary([1e6 * t for t in theirs]),
+            "tokenq": summary([1e6 * t for t in ours]),
+        },
+        "sampling_ratio": summary([t / o for o, t in zip(ours, theirs, strict=True)]),
         "products_of_one_update_microseconds": summary([1e6 * value for value in products]),
         "versions": versions() | {"stable_baselines3": stable_baselines3.__version__},
     }
