@@ -1,6 +1,5 @@
 """Train an agent on a Gymnasium environment: build the parts of the run and drive them to the end."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,19 +25,17 @@ from tokenq.nets.readouts import Spread
 from tokenq.replay.ring import STEP_BYTES
 from tokenq.replay.segments import load_steps, save_steps
 from tokenq.replay.transitions import Transitions
-from tokenq.run.drive import refusals_named, updates
+from tokenq.run.drive import ending, updates
 from tokenq.run.figures import draw_curves
 from tokenq.run.folder import CONFIG, claim, run_folder, whole_folder
-from tokenq.run.learning import accelerator, learner_state, optimisation, restore_learner
+from tokenq.run.learning import accelerator, optimisation, restored, save_state
 from tokenq.run.report import Summary, agent_card, versions, write_summary, write_text
 from tokenq.run.seeding import seed_everything
 from tokenq.training import agent
 from tokenq.types import Batch, Spaces, Steps
 
-STATE = "state.safetensors"
 REPLAY = "replay.safetensors"
 STEPS = "steps"
-CLOCK = "clock.json"
 WEIGHTS = "network.safetensors"
 LAST = 100
 """Greedy episodes of the last evaluation, at least."""
@@ -139,28 +136,19 @@ class ControlSession:
     def _write(self, metrics_offset: int, folder: Path, previous: Path | None) -> None:
         checkpoint.save_tensors(folder / REPLAY, self.replay.head())
         save_steps(self.replay, folder / STEPS, previous and previous / STEPS)
-        state = learner_state(self.learner) | {
+        parts = {
             "environment": self.collector.environments.state(),
             "returns": self.open_returns.tolist(),
             "last_return": self.last_return,
-            "random": checkpoint.capture({"replay": self.rng}),
-            "metrics_offset": metrics_offset,
-            "before": self.before,
-            "pending": self.pending,
         }
-        checkpoint.save_tensors(folder / STATE, state)
-        (folder / CLOCK).write_text(json.dumps({"seconds": self.seconds}), encoding="utf-8")
+        save_state(self, folder, metrics_offset, parts)
 
     def restore(self, folder: Path) -> int:
         """Go back to a checkpoint; the number of bytes of metrics that belong to it."""
-        state = checkpoint.load_tensors(folder / STATE)
-        restore_learner(self.learner, state)
-        self.collector.environments.restore(state["environment"])
-        self.replay.restore(checkpoint.load_tensors(folder / REPLAY) | {"steps": load_steps(folder / STEPS)})
-        self.open_returns, self.last_return = np.array(state["returns"]), state["last_return"]
-        self.before, self.pending = state["before"], state["pending"]
-        self.seconds = json.loads((folder / CLOCK).read_text("utf-8"))["seconds"]
-        checkpoint.restore(state["random"], {"replay": self.rng})
+        with restored(self, folder) as state:
+            self.collector.environments.restore(state["environment"])
+            self.replay.restore(checkpoint.load_tensors(folder / REPLAY) | {"steps": load_steps(folder / STEPS)})
+            self.open_returns, self.last_return = np.array(state["returns"]), state["last_return"]
         offset: int = state["metrics_offset"]
         return offset
 
@@ -170,7 +158,7 @@ def control(config: ControlConfig) -> Summary:
     session = prepare(config)
     for _ in updates(session):
         pass
-    with refusals_named(session):
+    with ending(session):
         return _finish(session)
 
 
@@ -242,7 +230,6 @@ def _finish(session: ControlSession) -> Summary:
         print(f"start value: {after['start_value']:.4f}, of the best policy {after['optimal_start_value']:.4f}")
     print(f"model, curves.png and summary.json are in {folder}")
     session.collector.environments.close()
-    session.learner.accelerator.end_training()
     return summary
 
 

@@ -91,6 +91,18 @@ def refusals_named(run: Run) -> Iterator[None]:
         raise CheckpointError(f"{run.folder}: cannot be written ({error}); {advice}") from error
 
 
+@contextmanager
+def ending(run: Run) -> Iterator[None]:
+    """What comes after the last update: an error says that nothing but this has to be done again."""
+    with refusals_named(run):
+        try:
+            yield
+        except TokenqError as error:
+            ended = "all updates are done and saved; --resume true repeats only the end"
+            raise type(error)(f"{error} ({ended})") from error
+    run.learner.accelerator.end_training()
+
+
 def _resume_or_start(run: Run, progress: Progress) -> MetricsFile:
     path = run.folder / "metrics.jsonl"
     found, skipped = checkpoint.newest_whole(run.checkpoints)

@@ -1,16 +1,24 @@
-"""The learner of a run: its optimiser's settings, and what a checkpoint holds of it."""
+"""The learner of a run: its optimiser's settings, and what a checkpoint of any run holds."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from accelerate import Accelerator
 
+from tokenq import checkpoint
 from tokenq.config.control import ControlConfig
 from tokenq.config.train import TrainConfig
 from tokenq.errors import ConfigError
 from tokenq.learning.learner import Learner, Optimisation
 from tokenq.learning.scaling import ReturnStatistics
+
+STATE = "state.safetensors"
+CLOCK = "clock.json"
 
 
 def optimisation(config: TrainConfig | ControlConfig) -> Optimisation:
@@ -39,8 +47,45 @@ def accelerator(config: TrainConfig | ControlConfig, folder: Path) -> Accelerato
     return made
 
 
-def learner_state(learner: Learner) -> dict[str, Any]:
-    """Everything of a learner that the future depends on."""
+@runtime_checkable
+class Resumable(Protocol):
+    """What runs of every kind save and restore; `drive.Run` says what it means."""
+
+    learner: Learner
+    rng: np.random.Generator
+    before: dict[str, float]
+    pending: dict[str, Any] | None
+    seconds: float
+
+
+def save_state(run: Resumable, folder: Path, metrics_offset: int, parts: dict[str, Any]) -> None:
+    """Write a run's learner, random streams and figures into a checkpoint, and parts of its own."""
+    shared = {
+        "random": checkpoint.capture({"replay": run.rng}),
+        "metrics_offset": metrics_offset,
+        "before": run.before,
+        "pending": run.pending,
+    }
+    checkpoint.save_tensors(folder / STATE, _learner_state(run.learner) | shared | parts)
+    # Apart from everything else, which is the same bytes in every run of the same configuration.
+    (folder / CLOCK).write_text(json.dumps({"seconds": run.seconds}), encoding="utf-8")
+
+
+@contextmanager
+def restored(run: Resumable, folder: Path) -> Iterator[dict[str, Any]]:
+    """The inverse of `save_state`; yields everything that was written, so that a run takes parts of its own.
+
+    Random streams come last: taking parts may draw from them.
+    """
+    state = checkpoint.load_tensors(folder / STATE)
+    _restore_learner(run.learner, state)
+    run.before, run.pending = state["before"], state["pending"]
+    run.seconds = json.loads((folder / CLOCK).read_text("utf-8"))["seconds"]
+    yield state
+    checkpoint.restore(state["random"], {"replay": run.rng})
+
+
+def _learner_state(learner: Learner) -> dict[str, Any]:
     return {
         "parameters": {n: p.detach() for n, p in learner.network.named_parameters() if p.requires_grad},
         "optimiser": learner.optimiser.state_dict(),
@@ -52,8 +97,7 @@ def learner_state(learner: Learner) -> dict[str, Any]:
     }
 
 
-def restore_learner(learner: Learner, state: dict[str, Any]) -> None:
-    """The inverse of `learner_state`."""
+def _restore_learner(learner: Learner, state: dict[str, Any]) -> None:
     for name, parameter in learner.network.named_parameters():
         if parameter.requires_grad:
             parameter.data.copy_(state["parameters"][name])

@@ -1,6 +1,5 @@
 """Everything that a run is made of while it trains, and how it is saved and continued."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,16 +24,14 @@ from tokenq.nets.reference import Reference
 from tokenq.replay.buffer import Replay
 from tokenq.replay.shards import load_replay, save_replay
 from tokenq.run.data import Data
-from tokenq.run.learning import learner_state, optimisation, restore_learner
+from tokenq.run.learning import optimisation, restored, save_state
 from tokenq.run.models import codec_of
 from tokenq.run.report import write_completions
 from tokenq.training import offline, online
 from tokenq.types import Batch, Episode
 
 CHECKPOINTS = "checkpoints"
-STATE = "state.safetensors"
 REPLAY = "replay"
-CLOCK = "clock.json"
 
 
 @dataclass(eq=False)
@@ -77,37 +74,24 @@ class Session:
         )
 
     def _write(self, metrics_offset: int, folder: Path, previous: Path | None) -> None:
-        checkpoint.save_tensors(folder / STATE, self._state(metrics_offset))
-        # Apart from everything else, which is the same bytes in every run of the same configuration.
-        (folder / CLOCK).write_text(json.dumps({"seconds": self.seconds}), encoding="utf-8")
-        save_replay(self.replay, folder / REPLAY, previous / REPLAY if previous else None)
-
-    def _state(self, metrics_offset: int) -> dict[str, Any]:
         rollout = self.rollout
-        return learner_state(self.learner) | {
-            "random": checkpoint.capture({"replay": self.rng}),
+        parts = {
             "cursor": rollout.order.cursor if rollout else None,
             "reward_calls": rollout.reward_calls if rollout else None,
             "rollout_metrics": rollout.metrics if rollout else None,
-            "metrics_offset": metrics_offset,
-            "before": self.before,
-            "pending": self.pending,
         }
+        save_state(self, folder, metrics_offset, parts)
+        save_replay(self.replay, folder / REPLAY, previous / REPLAY if previous else None)
 
     def restore(self, folder: Path) -> int:
         """Go back to a checkpoint; the number of bytes of metrics that belong to it."""
-        state = checkpoint.load_tensors(folder / STATE)
-        restore_learner(self.learner, state)
-        if self.rollout is not None:
-            self.rollout.order.cursor = state["cursor"]
-            self.rollout.reward_calls = state["reward_calls"]
-            self.rollout.metrics = state["rollout_metrics"]
-        kept = self.config.replay
-        self.replay = load_replay(folder / REPLAY, kept.sampler, kept.capacity_episodes, kept.capacity_tokens)
-        self.before = state["before"]
-        self.pending = state["pending"]
-        self.seconds = json.loads((folder / CLOCK).read_text("utf-8"))["seconds"]
-        checkpoint.restore(state["random"], {"replay": self.rng})
+        with restored(self, folder) as state:
+            if self.rollout is not None:
+                self.rollout.order.cursor = state["cursor"]
+                self.rollout.reward_calls = state["reward_calls"]
+                self.rollout.metrics = state["rollout_metrics"]
+            kept = self.config.replay
+            self.replay = load_replay(folder / REPLAY, kept.sampler, kept.capacity_episodes, kept.capacity_tokens)
         offset: int = state["metrics_offset"]
         return offset
 

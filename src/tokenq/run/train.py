@@ -1,13 +1,13 @@
 """Train: build the parts of a run from its configuration and drive them to the end."""
 
 from tokenq.config.train import TrainConfig
-from tokenq.errors import ConfigError, TokenqError
+from tokenq.errors import ConfigError
 from tokenq.learning.scaling import PerPrompt
 from tokenq.nets import loading
 from tokenq.replay.codecs import Codec
 from tokenq.replay.offline import episodes_from_rows, prompts_from_rows
 from tokenq.run.data import Data, load_data, offline_updates
-from tokenq.run.drive import refusals_named, updates
+from tokenq.run.drive import ending, updates
 from tokenq.run.finish import finish
 from tokenq.run.folder import claim, run_folder
 from tokenq.run.given import Given
@@ -32,14 +32,8 @@ def train_session(session: Session) -> Summary:
 
 def finished(session: Session) -> Summary:
     """Write what a run leaves behind, once all its updates are made."""
-    with refusals_named(session):
-        try:
-            summary = finish(session)
-        except TokenqError as error:
-            ended = "all updates are done and saved; --resume true repeats only the end"
-            raise type(error)(f"{error} ({ended})") from error
-    session.learner.accelerator.end_training()
-    return summary
+    with ending(session):
+        return finish(session)
 
 
 def prepare(config: TrainConfig, given: Given) -> Session:
