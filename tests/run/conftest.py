@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tokenq.checkpoint import flatten, load_tensors, newest_whole
 from tokenq.cli import main
 
 REWARDS = """
@@ -116,3 +117,26 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return place / "out"
 
     return run
+
+
+@pytest.fixture(scope="session")
+def saved() -> Callable[[Path], tuple[Any, ...]]:
+    """Metrics and newest checkpoint of an agent's run, but for the time that it took."""
+
+    def read(folder: Path) -> tuple[Any, ...]:
+        newest, _ = newest_whole(folder / "checkpoints")
+        assert newest is not None
+        state = load_tensors(newest.folder / "state.safetensors")
+        del state["random"]["python"]  # beartype draws from it while the tests run
+        parts = [flatten(part) for part in (state, load_tensors(newest.folder / "replay.safetensors"))]
+        tensors = [{name: tensor.numpy().tobytes() for name, tensor in part[0].items()} for part in parts]
+        tensors += [{path.name: path.read_bytes() for path in (newest.folder / "steps").iterdir()}]
+        return (folder / "metrics.jsonl").read_bytes(), tensors, [part[1] for part in parts]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def left(saved: Callable[[Path], tuple[Any, ...]]) -> Callable[[Path], tuple[Any, ...]]:
+    """The same of a finished run, and the weights that it found."""
+    return lambda folder: (*saved(folder), (folder / "model" / "network.safetensors").read_bytes())

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tokenq.acting.explore import Boltzmann, EpsilonGreedy, Greedy
-from tokenq.checkpoint import flatten, load_tensors, newest_whole
 from tokenq.cli import main
 from tokenq.config.control import ControlConfig, TransitionsConfig
 from tokenq.config.parse import from_mapping
@@ -29,6 +28,8 @@ from tokenq.replay.samplers import Prioritised
 from tokenq.run.control import control, prepare
 from tokenq.run.drive import updates
 
+Read = Callable[[Path], tuple[Any, ...]]
+
 SHORT = ControlConfig(
     num_envs=2,
     environment_steps=260,
@@ -44,23 +45,6 @@ SHORT = ControlConfig(
     eval_samples=2,
     save_steps=7,
 )
-
-
-def saved(folder: Path) -> tuple[Any, ...]:
-    """Metrics and newest checkpoint, but for the time that it took."""
-    newest, _ = newest_whole(folder / "checkpoints")
-    assert newest is not None
-    state = load_tensors(newest.folder / "state.safetensors")
-    del state["random"]["python"]  # beartype draws from it while the tests run
-    parts = [flatten(part) for part in (state, load_tensors(newest.folder / "replay.safetensors"))]
-    tensors = [{name: tensor.numpy().tobytes() for name, tensor in part[0].items()} for part in parts]
-    tensors += [{path.name: path.read_bytes() for path in (newest.folder / "steps").iterdir()}]
-    return (folder / "metrics.jsonl").read_bytes(), tensors, [part[1] for part in parts]
-
-
-def left(folder: Path) -> tuple[Any, ...]:
-    """The same of a finished run, and the weights that it found."""
-    return *saved(folder), (folder / "model" / "network.safetensors").read_bytes()
 
 
 RAINBOW = replace(
@@ -93,7 +77,7 @@ def test_a_run_leaves_what_the_documentation_says(whole: Path) -> None:
 
 @pytest.mark.parametrize("update", [2, 23, 41])
 def test_a_killed_run_goes_on_to_the_same_bytes(
-    whole: Path, tmp_path: Path, update: int, killed_at: Callable[[Callable[[Any], Any], Any, int], bool]
+    whole: Path, tmp_path: Path, update: int, killed_at: Callable[[Callable[[Any], Any], Any, int], bool], left: Read
 ) -> None:
     config = replace(SHORT, output_dir=str(tmp_path / "run"))
     assert killed_at(control, config, update)
@@ -110,7 +94,7 @@ def rainbow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("update", [5, 38])
 def test_a_killed_run_with_noise_goes_on_to_the_same_bytes(
-    rainbow: Path, tmp_path: Path, update: int, killed_at: Callable[[Callable[[Any], Any], Any, int], bool]
+    rainbow: Path, tmp_path: Path, update: int, killed_at: Callable[[Callable[[Any], Any], Any, int], bool], left: Read
 ) -> None:
     config = replace(RAINBOW, output_dir=str(tmp_path / "run"))
     assert killed_at(control, config, update)
@@ -118,7 +102,9 @@ def test_a_killed_run_with_noise_goes_on_to_the_same_bytes(
     assert left(tmp_path / "run") == left(rainbow)
 
 
-def test_measuring_and_logging_take_no_noise(rainbow: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_measuring_and_logging_take_no_noise(
+    rainbow: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], left: Read
+) -> None:
     """A run that is neither measured nor logged on the way ends with the same weights."""
     quiet = tmp_path / "quiet"
     control(replace(RAINBOW, output_dir=str(quiet), eval_steps=None, logging_steps=60))
@@ -131,7 +117,7 @@ def test_measuring_and_logging_take_no_noise(rainbow: Path, tmp_path: Path, caps
 
 
 def test_a_killed_run_on_stacks_of_frames_goes_on_to_the_same_bytes(
-    tmp_path: Path, killed_at: Callable[[Callable[[Any], Any], Any, int], bool]
+    tmp_path: Path, killed_at: Callable[[Callable[[Any], Any], Any, int], bool], left: Read
 ) -> None:
     stacked = replace(
         SHORT, environment=Gymnasium("CartPole-v1", frames=3), replay=TransitionsConfig(capacity=90), eval_steps=None
@@ -143,7 +129,7 @@ def test_a_killed_run_on_stacks_of_frames_goes_on_to_the_same_bytes(
     assert left(tmp_path / "run") == left(tmp_path / "whole")
 
 
-def test_a_game_is_learned_from_frames_and_gone_on_with(tmp_path: Path) -> None:
+def test_a_game_is_learned_from_frames_and_gone_on_with(tmp_path: Path, saved: Read) -> None:
     """Up to the last evaluation, whose hundred games take their time."""
     pytest.importorskip("ale_py", reason="needs ale-py (pip install 'tokenq[atari]')")
     game = {"type": "atari", "id": "ALE/Breakout-v5", "max_episode_steps": 30}
@@ -244,7 +230,10 @@ LAKE = replace(
 
 
 def test_a_table_finds_the_best_way_over_the_ice(
-    tmp_path: Path, killed_at: Callable[[Callable[[Any], Any], Any, int], bool], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    killed_at: Callable[[Callable[[Any], Any], Any, int], bool],
+    capsys: pytest.CaptureFixture[str],
+    left: Read,
 ) -> None:
     """Six steps, the reward with the last; interrupted, resumed and evaluated again it is the same."""
     whole = control(replace(LAKE, output_dir=str(tmp_path / "whole")))

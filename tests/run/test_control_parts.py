@@ -11,7 +11,6 @@ import pytest
 from gymnasium.spaces import Discrete, MultiDiscrete
 
 from tokenq.acting.explore import Boltzmann, EpsilonGreedy
-from tokenq.checkpoint import flatten, load_tensors, newest_whole
 from tokenq.config.control import ControlConfig, TransitionsConfig
 from tokenq.envs.control import Gymnasium
 from tokenq.learning.objectives import DQN, DoubleDQN, Munchausen, Vocabulary
@@ -64,6 +63,8 @@ LOCK = ControlConfig(
     per_device_train_batch_size=32,
     eval_samples=1,
 )
+Read = Callable[[Path], tuple[Any, ...]]
+
 PENDULUM = replace(
     LOCK,
     environment=Gymnasium("Pendulum-v1", max_episode_steps=30, bins=5),
@@ -95,25 +96,13 @@ def test_a_known_optimum_over_three_parts_is_found(change: dict[str, Any], tmp_p
     assert summary.after["return"] == 36.0 and summary.before["return"] < 36.0
 
 
-def left(folder: Path) -> tuple[Any, ...]:
-    """What a run leaves, but for the time that it took."""
-    newest, _ = newest_whole(folder / "checkpoints")
-    assert newest is not None
-    state = load_tensors(newest.folder / "state.safetensors")
-    del state["random"]["python"]  # beartype draws from it while the tests run
-    parts = [flatten(part) for part in (state, load_tensors(newest.folder / "replay.safetensors"))]
-    tensors = [{name: tensor.numpy().tobytes() for name, tensor in part[0].items()} for part in parts]
-    weights = (folder / "model" / "network.safetensors").read_bytes()
-    return (folder / "metrics.jsonl").read_bytes(), weights, tensors, [part[1] for part in parts]
-
-
 @pytest.mark.parametrize(
     "config",
     [PENDULUM, replace(LOCK, environment_steps=560, logging_steps=1, save_steps=7)],
     ids=["pendulum", "lock"],
 )
 def test_a_killed_run_goes_on_to_the_same_bytes(
-    config: ControlConfig, tmp_path: Path, killed_at: Callable[[Callable[[Any], Any], Any, int], bool]
+    config: ControlConfig, tmp_path: Path, killed_at: Callable[[Callable[[Any], Any], Any, int], bool], left: Read
 ) -> None:
     whole, broken = (replace(config, output_dir=str(tmp_path / name)) for name in ("whole", "broken"))
     assert control(whole).updates == 40
