@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from tokenq.errors import DataError
 
@@ -176,6 +176,7 @@ def _draw_panel(axes: Axes, panel: _Panel, rows: Rows) -> None:
         axes.yaxis.set_major_formatter(LogFormatter())
     axes.set_title(panel.title, loc="left")
     axes.set_xlabel("update")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(alpha=0.3)
     # Beside the title, where no curve can run through it.
     axes.legend(
