@@ -6,7 +6,8 @@ Agents have ten seeds; theirs are summed up by the interquartile mean as well (A
     python benchmarks/learning.py --report                   # print the table from what has been run
 
 A run that is finished is not repeated, and one that was interrupted is resumed, so the command can be given again and
-again. Results go to benchmarks/results/<name>.json with versions, machine, and the command of each run.
+again; nor is a seed whose figures stand in the result already, made by the same command. Results go to
+benchmarks/results/<name>.json with versions, machine, and the command of each run.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.progress import Progress
@@ -31,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 RUNS = ROOT / "runs" / "benchmarks"
 SEEDS = range(5)
+WHEN = ("before", "after")
 
 
 @dataclass(frozen=True)
@@ -156,37 +159,62 @@ def run(name: str, benchmark: Benchmark, seed: int) -> None:
                 (folder / f"{test}.json").write_bytes(done.stdout)
 
 
-def collect(name: str, benchmark: Benchmark) -> dict[str, object]:
-    summaries = [json.loads((RUNS / name / f"seed-{s}" / "summary.json").read_text()) for s in benchmark.seeds]
+def command(name: str, benchmark: Benchmark) -> str:
+    """What a user would type for seed N."""
     relative = Path("runs") / "benchmarks" / name / "seed-N"
-    metrics = [
-        key for key, value in summaries[0]["after"].items() if key in summaries[0]["before"] and value is not None
-    ]
-    return {
-        **tested(name, benchmark),
+    return "tokenq " + " ".join(benchmark.command(relative, 0)).replace("--seed 0", "--seed N")
+
+
+def known(name: str, benchmark: Benchmark) -> dict[str, Any]:
+    """The result so far, if it was made by the same command."""
+    path = RESULTS / f"{name}.json"
+    result: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return result if result.get("command") == command(name, benchmark) else {}
+
+
+def collect(name: str, benchmark: Benchmark) -> dict[str, Any]:
+    """The result: what the runs' summaries say, and what an earlier result says about seeds that have no run here."""
+    old, summaries, earlier = known(name, benchmark), {}, {}
+    for seed in benchmark.seeds:
+        if (path := RUNS / name / f"seed-{seed}" / "summary.json").is_file():
+            summaries[seed] = json.loads(path.read_text())
+        else:
+            earlier[seed] = old["seeds"].index(seed)
+
+    def values(part: str, key: str, found: dict[int, dict[str, Any]]) -> list[float]:
+        seeds = benchmark.seeds
+        return [found[s][key] if s in found else old[part][key]["seeds"][earlier[s]] for s in seeds]
+
+    def of(part: str, found: dict[int, dict[str, Any]], metrics: list[str]) -> dict[str, Any]:
+        return {key: statistics(values(part, key, found)) for key in metrics}
+
+    first = next(iter(summaries.values()), None)
+    if first is None:
+        return old
+    metrics = [key for key, value in first["after"].items() if key in first["before"] and value is not None]
+    result = {
+        "tests": benchmark.tests,
         "name": name,
-        "command": "tokenq " + " ".join(benchmark.command(relative, 0)).replace("--seed 0", "--seed N"),
+        "command": command(name, benchmark),
         "seeds": list(benchmark.seeds),
-        "reward_calls": summaries[0]["reward_calls"],
-        "updates": summaries[0]["updates"],
-        "wall_seconds": [round(s["wall_seconds"], 1) for s in summaries],
-        "bounds": {k: v for k, v in summaries[0]["after"].items() if k not in summaries[0]["before"]},
-        "before": {key: statistics([s["before"][key] for s in summaries]) for key in metrics},
-        "after": {key: statistics([s["after"][key] for s in summaries]) for key in metrics},
+        "reward_calls": first["reward_calls"],
+        "updates": first["updates"],
+        "wall_seconds": [
+            round(summaries[s]["wall_seconds"], 1) if s in summaries else old["wall_seconds"][earlier[s]]
+            for s in benchmark.seeds
+        ],
+        "bounds": {k: v for k, v in first["after"].items() if k not in first["before"]},
+        **{when: of(when, {s: summary[when] for s, summary in summaries.items()}, metrics) for when in WHEN},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread a run",
         "versions": versions(),
     }
-
-
-def tested(name: str, benchmark: Benchmark) -> dict[str, object]:
-    """The metrics on the test rows, before and after, over seeds."""
-    results: dict[str, object] = {"tests": benchmark.tests}
     for test in benchmark.tests:
-        found = [json.loads((RUNS / name / f"seed-{s}" / f"{test}.json").read_text()) for s in benchmark.seeds]
-        metrics = [key for key in found[0]["after"] if f"{key}_low" in found[0]["after"]]
-        for when in ("before", "after"):
-            results[f"{test}_{when}"] = {key: statistics([f[when][key] for f in found]) for key in metrics}
-    return results
+        found = {s: json.loads((RUNS / name / f"seed-{s}" / f"{test}.json").read_text()) for s in summaries}
+        measured = next(iter(found.values()))["after"]
+        metrics = [key for key in measured if f"{key}_low" in measured]
+        for when in WHEN:
+            result[f"{test}_{when}"] = of(f"{test}_{when}", {s: f[when] for s, f in found.items()}, metrics)
+    return result
 
 
 def statistics(values: list[float]) -> dict[str, object]:
@@ -222,6 +250,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seeds", type=int, help="the first so many alone: what is written says which they were")
+    parser.add_argument("--again", action="store_true", help="repeat seeds that the result holds already")
     arguments = parser.parse_args()
     if arguments.report:
         return report()
@@ -230,8 +259,10 @@ def main() -> None:
     with Progress() as progress, ThreadPoolExecutor(arguments.jobs) as pool:
         for name in names:
             benchmark = replace(BENCHMARKS[name], seeds=BENCHMARKS[name].seeds[: arguments.seeds])
-            task = progress.add_task(name, total=len(benchmark.seeds))
-            for done in [pool.submit(run, name, benchmark, seed) for seed in benchmark.seeds]:
+            ready = [] if arguments.again else known(name, benchmark).get("seeds", [])
+            missing = [seed for seed in benchmark.seeds if seed not in ready]
+            task = progress.add_task(name, total=len(missing))
+            for done in [pool.submit(run, name, benchmark, seed) for seed in missing]:
                 done.result()
                 progress.advance(task)
             (RESULTS / f"{name}.json").write_text(json.dumps(collect(name, benchmark), indent=1) + "\n")
