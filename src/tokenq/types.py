@@ -1,11 +1,11 @@
 """The shapes that travel: an episode (token time) or steps (environment time), and a batch (decision time).
 
-Letters in shapes: L tokens, E tokens of a source, N decisions, S = N + 1 decision states, k plausible tokens,
-B episodes in a batch, M environments.
+Letters in shapes: L tokens, E tokens of a source, N decisions, S = N + 1 decision states, k plausible tokens, B
+episodes in a batch, R texts that they are read from, M environments.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,6 +41,8 @@ class Episode:
     `terminated` is true if the episode ended by itself and false if it was cut off: the latter bootstraps from s_N.
     `columns` carries what the user gave along with the text (JSON values only). `source` is what an encoder reads
     before the first decision, empty for a model without one; `tokens` is then what the decoder reads and writes.
+    `since` says from which token on each state is read, where a policy forgets what lies further back: non-decreasing,
+    one for each of the N + 1 states. None: all from the first token on.
     """
 
     tokens: Int[np.ndarray, "L"]
@@ -50,6 +52,7 @@ class Episode:
     record: ReferenceRecord | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
     source: Int[np.ndarray, "E"] = field(default_factory=lambda: np.empty(0, np.int64))
+    since: Int[np.ndarray, "S"] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.decisions)
@@ -63,6 +66,8 @@ class Episode:
             )
         if np.isinf(self.rewards).any():
             raise DataError(f"rewards must be finite, or NaN for unrated, got {self.rewards}")
+        if self.since is not None and ((np.diff(self.since) < 0).any() or (self.since > self.states).any()):
+            raise DataError(f"states must be read from non-decreasing positions before them, got {self.since}")
 
     @property
     def actions(self) -> Int[np.ndarray, "N"]:
@@ -75,6 +80,17 @@ class Episode:
         """The position whose hidden state each decision was taken in; the last one is s_N, after everything."""
         return np.append(self.decisions - 1, len(self.tokens) - 1)
 
+    @property
+    def starts(self) -> Int[np.ndarray, "S"]:
+        """From which token on each state is read."""
+        return np.zeros_like(self.states) if self.since is None else self.since
+
+    @property
+    def readings(self) -> list[slice]:
+        """The stretches of `tokens` that the states are read from: one, unless the policy forgets."""
+        starts = self.starts
+        return [slice(int(start), int(self.states[starts == start][-1]) + 1) for start in np.unique(starts)]
+
     def __len__(self) -> int:
         """Number of tokens, those of the source included."""
         return len(self.source) + len(self.tokens)
@@ -85,7 +101,7 @@ class Episode:
         return float(np.nan if np.isnan(self.rewards).all() else np.nansum(self.rewards))
 
     def with_record(self, record: ReferenceRecord) -> "Episode":
-        """The same episode carrying the reference's record."""
+        """The same carrying the reference's record."""
         return replace(self, record=record)
 
 
@@ -127,17 +143,55 @@ class Steps:
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """What a language model reads: padded texts, and in which positions its decisions were taken.
+    """What a language model reads: padded texts, and in which of them, and where, decisions were taken.
 
-    `states` are positions in `tokens`; column n+1 of an episode with n+1 decisions is its s_N, further columns are
-    padding. `source` is what an encoder reads.
+    State (b, n) is read in row `rows[b, n]` of `tokens`, at position `states[b, n]`; R is B, or more where a policy
+    forgets. Column n+1 of n+1 decisions is s_N, further columns are padding. `source` is what an encoder reads.
     """
 
-    tokens: Int[Tensor, "B L"]
-    attention: Int[Tensor, "B L"]
+    tokens: Int[Tensor, "R L"]
+    attention: Int[Tensor, "R L"]
     states: Int[Tensor, "B S"]
-    source: Int[Tensor, "B E"]
-    source_attention: Int[Tensor, "B E"]
+    rows: Int[Tensor, "B S"]
+    source: Int[Tensor, "R E"]
+    source_attention: Int[Tensor, "R E"]
+
+    @classmethod
+    def of(cls, episodes: Sequence[Episode], pad_token: int) -> "Texts":
+        """The texts of episodes, padded on the right, on the CPU."""
+        read = [(episode, stretch) for episode in episodes for stretch in episode.readings]
+        first = np.cumsum([0, *(len(e.readings) for e in episodes)])
+        rows = [
+            n + np.unique(episode.starts, return_inverse=True)[1]
+            for n, episode in zip(first[:-1], episodes, strict=True)
+        ]
+        longest = max(len(row) for row in rows)
+        return cls(
+            tokens=padded([episode.tokens[stretch] for episode, stretch in read], torch.int64, pad_token),
+            attention=padded([np.ones(stretch.stop - stretch.start) for _, stretch in read], torch.int64),
+            states=padded([episode.states - episode.starts for episode in episodes], torch.int64),
+            rows=torch.from_numpy(np.stack([np.pad(row, (0, longest - len(row)), mode="edge") for row in rows])),
+            source=padded([episode.source for episode, _ in read], torch.int64, pad_token),
+            source_attention=padded([np.ones(len(episode.source)) for episode, _ in read], torch.int64),
+        )
+
+    def split(self, parts: int) -> list["Texts"]:
+        """The texts of the first episodes, of the next ones, and so on."""
+        found = []
+        for states, rows in zip(self.states.tensor_split(parts), self.rows.tensor_split(parts), strict=True):
+            own = slice(int(rows.min()), int(rows.max()) + 1)
+            read = (self.tokens[own], self.attention[own], states, rows - own.start)
+            found.append(Texts(*read, self.source[own], self.source_attention[own]))
+        return found
+
+
+def padded(rows: Sequence[Shaped[np.ndarray, "..."]], dtype: torch.dtype, fill: int = 0) -> Shaped[Tensor, "..."]:
+    """Rows of different length along a new first axis, padded on the right; further axes must agree."""
+    longest = max(len(row) for row in rows)
+    out = torch.full((len(rows), longest, *rows[0].shape[1:]), fill, dtype=dtype)
+    for target, row in zip(out, rows, strict=True):
+        target[: len(row)] = torch.as_tensor(row, dtype=dtype)
+    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +205,11 @@ class Observations:
     before: Shaped[Tensor, "B N *shape"]
     after: Shaped[Tensor, "B N *shape"]
     ended: Bool[Tensor, "B N"] | None = None
+
+    def split(self, parts: int) -> list["Observations"]:
+        """The observations of the first rows, of the next ones, and so on."""
+        cut = [[None] * parts if part is None else part.tensor_split(parts) for part in vars(self).values()]
+        return [Observations(*part) for part in zip(*cut, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,6 +274,15 @@ class Batch:
             return self
         after = {name: tensor[:, 1:] for name, tensor in vars(self.record).items() if name != "logit"}
         return replace(self, record=replace(self.record, **after))
+
+    def split(self, parts: int) -> list["Batch"]:
+        """The batch in so many parts, in order."""
+        inputs: Sequence[Texts | Observations] = self.inputs.split(parts)
+
+        def part(i: int) -> Batch:
+            return replace(self.map(lambda tensor: tensor.tensor_split(parts)[i]), inputs=inputs[i])
+
+        return [part(i) for i in range(parts)]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with every tensor replaced by `function` of it."""

@@ -22,7 +22,14 @@ from tokenq.types import Batch, References, Texts
 def prompts_of_one(b: int, n: int) -> Texts:
     """One token each, and a decision at every token after it."""
     tokens, none = torch.zeros(b, n + 1, dtype=torch.long), torch.zeros(b, 0, dtype=torch.long)
-    return Texts(tokens, torch.ones_like(tokens), torch.arange(n + 1).repeat(b, 1), none, none)
+    return Texts(
+        tokens,
+        torch.ones_like(tokens),
+        torch.arange(n + 1).repeat(b, 1),
+        torch.arange(b).unsqueeze(1).repeat(1, n + 1),
+        none,
+        none,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -211,6 +211,7 @@ def test_padding_and_order_change_nothing(objective: Soft | DQN | DoubleDQN, see
             torch.zeros(b, n + 1, dtype=torch.long),
             torch.ones(b, n + 1, dtype=torch.long),
             torch.arange(n + 1).repeat(b, 1),
+            torch.arange(b).unsqueeze(1).repeat(1, n + 1),
             none,
             none,
         ),

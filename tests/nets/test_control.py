@@ -139,7 +139,7 @@ def test_misuse_is_refused() -> None:
     with pytest.raises(ConfigError, match="distributions for actions of 2 parts"):
         Mlp().build(Spaces((3,), None, (2, 3)), Halves())
     none = torch.zeros(1, 0, dtype=torch.long)
-    texts = Texts(*(torch.zeros(1, 2, dtype=torch.long),) * 3, none, none)
+    texts = Texts(*(torch.zeros(1, 2, dtype=torch.long),) * 4, none, none)
     batch = batch_of(torch.zeros(1, 3), torch.zeros(1, 3), [0])
     with pytest.raises(DataError, match="got a batch of texts"):
         Mlp(1, 4).build(Spaces((3,), None, (2,)))(Batch(texts, *(getattr(batch, n) for n in list(vars(batch))[1:])))

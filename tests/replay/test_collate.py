@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -54,10 +56,30 @@ def test_padding_changes_nothing_about_an_episode(make_episode, data: st.DataObj
         sizes |= {"plausible": n + 1, "plausible_logit": n + 1}
         padded = tensors(together)
         for name, tensor in tensors(alone).items():
-            if name not in ("weight", "index"):
+            if name not in ("weight", "index", "rows"):
                 size = sizes.get(name, n)
                 assert torch.equal(padded[name][row, :size], tensor[0]), name
                 assert not padded[name][row, size:].any(), name
+
+
+def test_a_policy_that_forgets_reads_each_stretch_by_itself(make_episode) -> None:
+    whole = make_episode([1, 2, 3], n=1)
+    episode = make_episode([10, 11, 12, 13, 14, 15], n=3)  # decisions 3, 4, 5 in states 2, 3, 4, and s_3 at 5
+    forgetful = replace(episode, since=np.array([0, 2, 2, 4]))
+    texts = collate(_sample(whole, forgetful), pad_token=9).texts
+    assert texts.tokens.tolist() == [[1, 2, 3], [10, 11, 12], [12, 13, 14], [14, 15, 9]]
+    assert texts.attention.sum(1).tolist() == [3, 3, 3, 2]
+    assert texts.rows.tolist() == [[0, 0, 0, 0], [1, 2, 2, 3]]
+    assert texts.states.tolist() == [[1, 2, 0, 0], [2, 1, 2, 1]]
+
+
+def test_half_a_batch_is_the_batch_of_half_the_episodes(make_episode) -> None:
+    first, second = make_episode([1, 2, 3, 4], n=2), make_episode([5, 6, 7, 8], n=2)
+    episodes = [replace(e, since=np.array([0, 1, 2])) for e in (first, second)]
+    for part, episode in zip(collate(_sample(*episodes), pad_token=0).split(2), episodes, strict=True):
+        alone = tensors(collate(_sample(episode), pad_token=0))
+        for name, tensor in tensors(part).items():
+            assert name in ("index", "weight") or torch.equal(tensor, alone[name]), name
 
 
 def tensors(batch: Batch) -> dict[str, torch.Tensor]:
@@ -68,7 +90,7 @@ def tensors(batch: Batch) -> dict[str, torch.Tensor]:
 
 def test_types_are_those_of_the_batch(make_episode) -> None:
     batch = collate(_sample(make_episode([1, 2, 3], n=2)), pad_token=0)
-    whole = {"tokens", "attention", "states", "actions", "plausible", "index", "source", "source_attention"}
+    whole = {"tokens", "attention", "states", "actions", "plausible", "index", "source", "source_attention", "rows"}
     for name, tensor in tensors(batch).items():
         expected = torch.int64 if name in whole else torch.bool if name in ("decided", "rated") else torch.float32
         assert tensor.dtype == expected, name

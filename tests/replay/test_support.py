@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from tokenq.replay.buffer import Replay
 from tokenq.replay.samplers import Uniform
+from tokenq.replay.support import Support
 
 ALL = np.array([[True, True]])
 
@@ -64,3 +66,13 @@ def test_agrees_with_comparing_every_text(make_episode, texts, capacity: int, gr
     wanted = [(*texts[0][:i], action) for i, action in zip(asked.decisions, greedy, strict=True)]
     expected = sum(pair not in taken for pair in wanted) / 2
     assert replay.unseen_share([asked], np.array([greedy]), ALL) == pytest.approx(expected)
+
+
+def test_what_a_policy_has_forgotten_does_not_count(make_episode) -> None:
+    support = Support()
+    support.add(replace(make_episode([1, 2, 3, 4], n=2), since=np.array([1, 1, 1])))
+    other = replace(make_episode([7, 2, 3, 4], n=2), since=np.array([1, 1, 1]))
+    real = np.array([[True, True]])
+    assert support.unseen_share([other], np.array([[3, 4]]), real) == 0
+    assert support.unseen_share([other], np.array([[4, 4]]), real) == 0.5
+    assert support.unseen_share([make_episode([7, 2, 3, 4], n=2)], np.array([[3, 4]]), real) == 1

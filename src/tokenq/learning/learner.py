@@ -174,7 +174,7 @@ class Learner:
         if lagging is not None and self.optimisation.microbatches == 1:
             parts = [self._backward(batch, total, lambda: lagging)]
         else:
-            parts = [self._backward(part, total) for part in _split(batch, self.optimisation.microbatches)]
+            parts = [self._backward(part, total) for part in batch.split(self.optimisation.microbatches)]
         losses = [loss for _, loss in parts]
         norms = {name: _norm(part) for name, part in self.parts.items() if part}
         loss = torch.stack([mean for mean, _ in parts]).sum()
@@ -230,10 +230,3 @@ def _parts(network: nn.Module) -> dict[str, list[nn.Parameter]]:
 
 def _norm(parameters: Sequence[nn.Parameter]) -> Tensor:
     return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-
-
-def _split(batch: Batch, parts: int) -> list[Batch]:
-    def part(i: int) -> Batch:
-        return batch.map(lambda tensor: tensor.tensor_split(parts)[i])
-
-    return [batch] if parts == 1 else [part(i) for i in range(parts)]

@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 
 from tokenq.nets.action_values import Dense
 from tokenq.nets.generation import Policy, right_padded
-from tokenq.nets.language import LanguageQ, ValueHead, at_positions, plain, shared_copy
+from tokenq.nets.language import LanguageQ, ValueHead, at_states, plain, shared_copy
 from tokenq.nets.ragged import by_length
-from tokenq.types import Batch
+from tokenq.types import Batch, Texts
 
 
 def is_encoder(model: nn.Module) -> bool:
@@ -58,27 +58,17 @@ class EncoderQ(nn.Module):
 
     def forward(self, batch: Batch) -> Dense:
         """Answers to every question about the batch's decision states, from one pass over the sources."""
-        texts = batch.texts
-        read = (texts.source, texts.source_attention)
-        return self.at_states(texts.tokens, texts.attention, texts.states, batch.valid, *read)
+        return self.at_states(batch.texts, batch.valid)
 
-    def at_states(
-        self,
-        tokens: Int[Tensor, "B L"],
-        attention: Int[Tensor, "B L"],
-        states: Int[Tensor, "B S"],
-        valid: Bool[Tensor, "B S"],
-        source: Int[Tensor, "B E"],
-        source_attention: Int[Tensor, "B E"],
-    ) -> Dense:
-        """The same for bare tensors; `states` count the decisions made, and the state after the last one is worth 0."""
-        logits, hidden = self._read(source, source_attention)
-        values = self._decisions(logits, tokens, source_attention)
+    def at_states(self, texts: Texts, valid: Bool[Tensor, "B S"]) -> Dense:
+        """The same for the texts alone: positions count the decisions made; the state after the last one is worth 0."""
+        logits, hidden = self._read(texts.source, texts.source_attention)
+        values = self._decisions(logits, texts.tokens, texts.source_attention)
         value = None
         if self.value_head is not None:
-            state = self.value_head(hidden).unsqueeze(1)
-            value = torch.where(states < self.decisions, state, 0.0)
-        return Dense(at_positions(values, states), value)
+            state = self.value_head(hidden)[texts.rows]
+            value = torch.where(texts.states < self.decisions, state, 0.0)
+        return Dense(at_states(values, texts), value)
 
     @torch.no_grad()
     def complete(

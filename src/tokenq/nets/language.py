@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -13,7 +13,7 @@ from tokenq.nets.action_values import Dense, Factored
 from tokenq.nets.generation import Policy, complete
 from tokenq.nets.ragged import by_length
 from tokenq.ops.readout import Readout
-from tokenq.types import Batch
+from tokenq.types import Batch, Texts
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -74,24 +74,18 @@ class LanguageQ(nn.Module):
 
     def forward(self, batch: Batch) -> Dense | Factored:
         """Answers to every question about the batch's decision states, from one pass over the texts."""
-        texts = batch.texts
-        read = (texts.source, texts.source_attention)
-        return self.at_states(texts.tokens, texts.attention, texts.states, batch.valid, *read)
+        return self.at_states(batch.texts, batch.valid)
 
-    def at_states(
-        self,
-        tokens: Int[Tensor, "B L"],
-        attention: Int[Tensor, "B L"],
-        states: Int[Tensor, "B S"],
-        valid: Bool[Tensor, "B S"],
-        source: Int[Tensor, "B E"],
-        source_attention: Int[Tensor, "B E"],
-    ) -> Dense | Factored:
-        """The same for bare tensors; `states` are positions in `tokens`."""
+    def at_states(self, texts: Texts, valid: Bool[Tensor, "B S"]) -> Dense | Factored:
+        """The same for the texts alone."""
         if not self.factored:
-            return self._dense(inputs(self.causal, tokens, attention, source, source_attention), states)
-        hidden = at_positions(self.hidden(tokens, attention, source, source_attention), states)
+            return self._dense(texts)
+        hidden = self.hidden_states(texts)
         return Factored(hidden, self.readout, valid, self._state_value(hidden))
+
+    def hidden_states(self, texts: Texts) -> Float[Tensor, "B S D"]:
+        """The last hidden state at every decision state, of a model that is factored."""
+        return at_states(self.hidden(texts.tokens, texts.attention, texts.source, texts.source_attention), texts)
 
     def hidden(self, tokens: Tensor, attention: Tensor, source: Tensor, source_attention: Tensor) -> Tensor:
         """The last hidden state at every token, [B, L, D], of a model that is factored."""
@@ -112,12 +106,13 @@ class LanguageQ(nn.Module):
         """One completion for each prompt (`generation.complete`)."""
         return complete(self.causal, prompts, sources, policy, max_new_tokens, ends)
 
-    def _dense(self, read: dict[str, Tensor], states: Tensor) -> Dense:
+    def _dense(self, texts: Texts) -> Dense:
         asked = self.value_head is not None
+        read = inputs(self.causal, texts.tokens, texts.attention, texts.source, texts.source_attention)
         answer = self.model(**read, use_cache=False, output_hidden_states=True if asked else None)
         layers = answer.decoder_hidden_states if self.causal.config.is_encoder_decoder else answer.get("hidden_states")
-        value = self._state_value(at_positions(layers[-1], states)) if asked else None
-        return Dense(at_positions(answer.logits.float(), states), value)
+        value = self._state_value(at_states(layers[-1], texts)) if asked else None
+        return Dense(at_states(answer.logits.float(), texts), value)
 
     def _state_value(self, hidden: Tensor) -> Tensor | None:
         return None if self.value_head is None else self.value_head(hidden)
@@ -180,9 +175,9 @@ def trunk(causal: PreTrainedModel, read: dict[str, Tensor]) -> Float[Tensor, "B 
     return decoded
 
 
-def at_positions(sequence: Float[Tensor, "B L D"], positions: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
-    """The entries of each sequence at its positions."""
-    return sequence.gather(1, positions.unsqueeze(-1).expand(-1, -1, sequence.shape[-1]))
+def at_states(sequence: Float[Tensor, "R L D"], texts: Texts) -> Float[Tensor, "B S D"]:
+    """What stands in a sequence of each text at the decision states."""
+    return sequence[texts.rows, texts.states]
 
 
 @torch.no_grad()

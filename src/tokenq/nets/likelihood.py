@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from tokenq.nets.encoder import EncoderQ, QNetwork
-from tokenq.nets.language import LanguageQ, at_positions
+from tokenq.nets.language import LanguageQ
 from tokenq.types import Batch
 
 IGNORED = -100
@@ -49,9 +49,7 @@ def decision_loss(network: QNetwork, batch: Batch) -> Float[Tensor, ""]:
         log = network(batch).log_probability(batch.actions, samples=0)
         loss: Tensor = -log[batch.decided].mean()
         return loss
-    texts = batch.texts
-    hidden = network.hidden(texts.tokens, texts.attention, texts.source, texts.source_attention)
-    states = at_positions(hidden, texts.states)[:, :-1][batch.decided]
+    states = network.hidden_states(batch.texts)[:, :-1][batch.decided]
     return network.readout.cross_entropy(states, batch.actions[batch.decided])
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tokenq.nets.action_values import Dense, Factored
 from tokenq.nets.encoder import QNetwork
-from tokenq.types import Episode, ReferenceRecord
+from tokenq.types import Episode, ReferenceRecord, Texts, padded
 
 
 class Reference:
@@ -65,22 +65,12 @@ def evaluate(
     """Batches of episodes, the network's answers at their decision states, and their actions [B, N]."""
     for start in range(0, len(episodes), batch_size):
         part = episodes[start : start + batch_size]
-        tokens = _pad([e.tokens for e in part])
-        attention = _pad([np.ones_like(e.tokens) for e in part])
-        states = _pad([e.states for e in part])
-        valid = _pad([np.ones_like(e.states) for e in part]).bool()
-        source = _pad([e.source for e in part])
-        heard = _pad([np.ones_like(e.source) for e in part])
-        actions = _pad([e.actions for e in part]).to(network.device)
-        moved = (x.to(network.device) for x in (tokens, attention, states, valid, source, heard))
+        texts, valid = Texts.of(part, 0), padded([np.ones_like(e.states) for e in part], torch.bool)
+        actions = padded([e.actions for e in part], torch.int64).to(network.device)
+        moved = Texts(*(tensor.to(network.device) for tensor in vars(texts).values()))
         with torch.no_grad():
-            values = network.at_states(*moved)
+            values = network.at_states(moved, valid.to(network.device))
         yield part, values, actions
-
-
-def _pad(rows: Sequence[np.ndarray]) -> Tensor:
-    tensors = [torch.from_numpy(np.asarray(row, np.int64)) for row in rows]
-    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tokenq.errors import DataError
 from tokenq.replay.buffer import Sample
-from tokenq.types import Batch, Episode, ReferenceRecord, References, Texts
+from tokenq.types import Batch, Episode, ReferenceRecord, References, Texts, padded
 
 
 def collate(sample: Sample, pad_token: int) -> Batch:
@@ -22,26 +20,19 @@ def collate(sample: Sample, pad_token: int) -> Batch:
     episodes = sample.episodes
     records = _records(episodes)
     rewards = [episode.rewards for episode in episodes]
-    texts = Texts(
-        tokens=_padded([episode.tokens for episode in episodes], torch.int64, pad_token),
-        attention=_padded([np.ones(len(episode.tokens)) for episode in episodes], torch.int64),
-        states=_padded([episode.states for episode in episodes], torch.int64),
-        source=_padded([episode.source for episode in episodes], torch.int64, pad_token),
-        source_attention=_padded([np.ones(len(episode.source)) for episode in episodes], torch.int64),
-    )
     references = References(
-        logit=_padded([record.logit for record in records], torch.float32),
-        logsumexp=_padded([record.logsumexp for record in records], torch.float32),
-        plausible=_padded([record.plausible for record in records], torch.int64),
-        plausible_logit=_padded([record.plausible_logit for record in records], torch.float32),
+        logit=padded([record.logit for record in records], torch.float32),
+        logsumexp=padded([record.logsumexp for record in records], torch.float32),
+        plausible=padded([record.plausible for record in records], torch.int64),
+        plausible_logit=padded([record.plausible_logit for record in records], torch.float32),
     )
     return Batch(
-        inputs=texts,
-        actions=_padded([episode.actions for episode in episodes], torch.int64),
-        rewards=_padded([np.nan_to_num(row) for row in rewards], torch.float32),
-        continues=_padded([_continues(episode) for episode in episodes], torch.float32),
-        decided=_padded([np.ones(len(row)) for row in rewards], torch.bool),
-        rated=_padded([~np.isnan(row) for row in rewards], torch.bool),
+        inputs=Texts.of(episodes, pad_token),
+        actions=padded([episode.actions for episode in episodes], torch.int64),
+        rewards=padded([np.nan_to_num(row) for row in rewards], torch.float32),
+        continues=padded([_continues(episode) for episode in episodes], torch.float32),
+        decided=padded([np.ones(len(row)) for row in rewards], torch.bool),
+        rated=padded([~np.isnan(row) for row in rewards], torch.bool),
         weight=torch.from_numpy(sample.weight),
         index=torch.from_numpy(sample.index),
         record=references,
@@ -72,12 +63,3 @@ def _continues(episode: Episode) -> NDArray[np.float64]:
     continues = np.ones(len(episode.decisions))
     continues[-1] = not episode.terminated
     return continues
-
-
-def _padded(rows: Sequence[Shaped[np.ndarray, "..."]], dtype: torch.dtype, fill: int = 0) -> Shaped[Tensor, "..."]:
-    """Stacks rows of different length along a new first axis; further axes must agree."""
-    longest = max(len(row) for row in rows)
-    out = torch.full((len(rows), longest, *rows[0].shape[1:]), fill, dtype=dtype)
-    for target, row in zip(out, rows, strict=True):
-        target[: len(row)] = torch.as_tensor(row, dtype=dtype)
-    return out

@@ -24,7 +24,7 @@ from tokenq.replay.buffer import Replay, Sampler
 from tokenq.replay.links import link
 from tokenq.types import Episode, ReferenceRecord
 
-_FORMAT = 2
+_FORMAT = 3
 _SHARD = 512
 _RECORD = ("logit", "logsumexp", "plausible", "plausible_logit")
 
@@ -42,6 +42,7 @@ _SCHEMA = pyarrow.schema(
         ("record", pyarrow.struct([(name, _ARRAY) for name in _RECORD])),
         ("columns", pyarrow.large_string()),
         ("source", _ARRAY),
+        ("since", _ARRAY),
     ]
 )
 
@@ -135,6 +136,7 @@ def _to_row(identity: int, episode: Episode) -> dict[str, Any]:
         "record": None if record is None else {name: _to_bytes(getattr(record, name)) for name in _RECORD},
         "columns": columns,
         "source": _to_bytes(episode.source),
+        "since": None if episode.since is None else _to_bytes(episode.since),
     }
 
 
@@ -148,6 +150,7 @@ def _to_episode(row: dict[str, Any]) -> Episode:
         record=None if record is None else ReferenceRecord(**{name: _to_array(record[name]) for name in _RECORD}),
         columns=json.loads(row["columns"]),
         source=_to_array(row["source"]),
+        since=None if row["since"] is None else _to_array(row["since"]),
     )
 
 

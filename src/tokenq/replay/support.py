@@ -14,6 +14,7 @@ from tokenq.types import Episode
 
 # Odd, hence invertible modulo 2^64: the golden ratio's bits (Steele et al. 2014, "Fast splittable PRNGs").
 _BASE = np.uint64(0x9E3779B97F4A7C15)
+_INVERSE = np.uint64(pow(int(_BASE), -1, 2**64))
 
 
 class Support:
@@ -54,15 +55,28 @@ class Support:
 
 
 def _taken(episode: Episode) -> NDArray[np.uint64]:
-    position: NDArray[np.intp] = len(episode.source) + episode.decisions
-    return _prefixes(_read(episode))[position]
+    every = np.arange(len(episode.decisions))
+    return _since(episode, len(episode.source) + episode.decisions, every)
 
 
 def _asked(episode: Episode, actions: NDArray[np.integer], real: NDArray[np.bool_]) -> NDArray[np.uint64]:
     column = np.flatnonzero(real)
     position: NDArray[np.intp] = len(episode.source) + episode.decisions[column]
-    powers = _powers(len(episode))
-    return _prefixes(_read(episode))[position - 1] + _mixed(actions[column]) * powers[position]
+    powers = _powers(_BASE, len(episode))[position - _start(episode, column)]
+    return _since(episode, position - 1, column) + _mixed(actions[column]) * powers
+
+
+def _since(episode: Episode, last: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.uint64]:
+    """Hash of what is read up to each position `last`, from where the policy begins to read at that decision."""
+    start = _start(episode, column)
+    before: NDArray[np.uint64] = np.pad(_prefixes(_read(episode)), (1, 0))
+    return (before[last + 1] - before[start]) * _powers(_INVERSE, len(episode) + 1)[start]
+
+
+def _start(episode: Episode, column: NDArray[np.intp]) -> NDArray[np.intp]:
+    since = episode.starts[column]
+    start: NDArray[np.intp] = np.where(since > 0, len(episode.source) + since, 0)
+    return start
 
 
 def _read(episode: Episode) -> NDArray[np.integer]:
@@ -72,11 +86,12 @@ def _read(episode: Episode) -> NDArray[np.integer]:
 
 def _prefixes(tokens: NDArray[np.integer]) -> NDArray[np.uint64]:
     """Hash of tokens[:i+1] for every i: the sum of mixed(token_j) * base^j modulo 2^64."""
-    return np.cumsum(_mixed(tokens) * _powers(len(tokens)), dtype=np.uint64)
+    return np.cumsum(_mixed(tokens) * _powers(_BASE, len(tokens)), dtype=np.uint64)
 
 
-def _powers(length: int) -> NDArray[np.uint64]:
-    return np.cumprod(np.full(length, _BASE), dtype=np.uint64)
+def _powers(base: np.uint64, length: int) -> NDArray[np.uint64]:
+    """From the power 0 on."""
+    return np.cumprod(np.concatenate([[np.uint64(1)], np.full(max(length - 1, 0), base)]), dtype=np.uint64)
 
 
 def _mixed(tokens: NDArray[np.integer]) -> NDArray[np.uint64]:
