@@ -91,6 +91,11 @@ class Episode:
         starts = self.starts
         return [slice(int(start), int(self.states[starts == start][-1]) + 1) for start in np.unique(starts)]
 
+    @property
+    def closes(self) -> Bool[np.ndarray, "N"]:
+        """Which decisions are the last of a turn: those that no further decision follows immediately."""
+        return np.append(np.diff(self.decisions) > 1, True)
+
     def __len__(self) -> int:
         """Number of tokens, those of the source included."""
         return len(self.source) + len(self.tokens)
@@ -175,15 +180,6 @@ class Texts:
             source_attention=padded([np.ones(len(episode.source)) for episode, _ in read], torch.int64),
         )
 
-    def split(self, parts: int) -> list["Texts"]:
-        """The texts of the first episodes, of the next ones, and so on."""
-        found = []
-        for states, rows in zip(self.states.tensor_split(parts), self.rows.tensor_split(parts), strict=True):
-            own = slice(int(rows.min()), int(rows.max()) + 1)
-            read = (self.tokens[own], self.attention[own], states, rows - own.start)
-            found.append(Texts(*read, self.source[own], self.source_attention[own]))
-        return found
-
 
 def padded(rows: Sequence[Shaped[np.ndarray, "..."]], dtype: torch.dtype, fill: int = 0) -> Shaped[Tensor, "..."]:
     """Rows of different length along a new first axis, padded on the right; further axes must agree."""
@@ -206,11 +202,6 @@ class Observations:
     after: Shaped[Tensor, "B N *shape"]
     ended: Bool[Tensor, "B N"] | None = None
 
-    def split(self, parts: int) -> list["Observations"]:
-        """The observations of the first rows, of the next ones, and so on."""
-        cut = [[None] * parts if part is None else part.tensor_split(parts) for part in vars(self).values()]
-        return [Observations(*part) for part in zip(*cut, strict=True)]
-
 
 @dataclass(frozen=True, eq=False)
 class References:
@@ -229,6 +220,7 @@ class Batch:
     `continues` is 1 if the episode goes on after decision n or was truncated there and 0 if it terminated; where n
     steps are one, it also holds the discounts within them. `decided` marks real decisions, `rated` the real decisions
     whose reward is known. `weight` is the importance weight of each episode and `index` its identity in the replay.
+    `time` is how much time each decision takes: 1 everywhere (None), or 1 where a turn ends and 0 within it.
     """
 
     inputs: Texts | Observations
@@ -240,6 +232,11 @@ class Batch:
     weight: Float[Tensor, "B"]
     index: Int[Tensor, "B"]
     record: References | None = None
+    time: Float[Tensor, "B N"] | None = None
+
+    def discounts(self, gamma: float) -> Float[Tensor, "B N"]:
+        """What the value after each decision is worth at it: γ to the power of the time it takes, 0 at an end."""
+        return self.continues * (gamma if self.time is None else gamma**self.time)
 
     @property
     def valid(self) -> Bool[Tensor, "B S"]:
@@ -274,15 +271,6 @@ class Batch:
             return self
         after = {name: tensor[:, 1:] for name, tensor in vars(self.record).items() if name != "logit"}
         return replace(self, record=replace(self.record, **after))
-
-    def split(self, parts: int) -> list["Batch"]:
-        """The batch in so many parts, in order."""
-        inputs: Sequence[Texts | Observations] = self.inputs.split(parts)
-
-        def part(i: int) -> Batch:
-            return replace(self.map(lambda tensor: tensor.tensor_split(parts)[i]), inputs=inputs[i])
-
-        return [part(i) for i in range(parts)]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with every tensor replaced by `function` of it."""

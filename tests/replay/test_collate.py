@@ -73,18 +73,20 @@ def test_a_policy_that_forgets_reads_each_stretch_by_itself(make_episode) -> Non
     assert texts.states.tolist() == [[1, 2, 0, 0], [2, 1, 2, 1]]
 
 
-def test_half_a_batch_is_the_batch_of_half_the_episodes(make_episode) -> None:
-    first, second = make_episode([1, 2, 3, 4], n=2), make_episode([5, 6, 7, 8], n=2)
-    episodes = [replace(e, since=np.array([0, 1, 2])) for e in (first, second)]
-    for part, episode in zip(collate(_sample(*episodes), pad_token=0).split(2), episodes, strict=True):
-        alone = tensors(collate(_sample(episode), pad_token=0))
-        for name, tensor in tensors(part).items():
-            assert name in ("index", "weight") or torch.equal(tensor, alone[name]), name
+def test_a_clock_of_turns_stands_still_within_them(make_episode) -> None:
+    first = make_episode([1, 2, 3, 4, 5, 6, 7], n=6)
+    talk = replace(first, decisions=np.array([1, 2, 4, 5, 6]), rewards=np.zeros(5), record=None)
+    talk = talk.with_record(ReferenceRecord(np.zeros(5), np.zeros(6), np.zeros((6, 0), int), np.zeros((6, 0))))
+    batch = collate(_sample(talk), pad_token=0, clock="turn")
+    assert batch.time is not None and batch.time.tolist() == [[0, 1, 0, 0, 1]]
+    assert batch.discounts(0.5).tolist() == [[1, 0.5, 1, 1, 0.5 * (not talk.terminated)]]
+    plain = collate(_sample(talk), pad_token=0)
+    assert plain.time is None and plain.discounts(0.5)[0, :4].tolist() == [0.5] * 4
 
 
 def tensors(batch: Batch) -> dict[str, torch.Tensor]:
     """Every tensor of a batch, by its own name."""
-    inner = {"inputs", "record"}
+    inner = {"inputs", "record", "time"}
     return {**{k: v for k, v in vars(batch).items() if k not in inner}, **vars(batch.texts), **vars(batch.reference)}
 
 

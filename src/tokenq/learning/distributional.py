@@ -227,7 +227,7 @@ def _mixture(
     lagging = _spread(target())
     followed = objective.follows.after(_spread(online), lagging, batch)
     values, probabilities = objective.weighted(lagging.distributions(followed.actions))
-    discount = (objective.gamma * batch.continues)[..., None, None]
+    discount = batch.discounts(objective.gamma)[..., None, None]
     reward = (batch.rewards + followed.bonus)[..., None, None]
     goals = reward + discount * (values + followed.shift.unsqueeze(-1))
     return goals.flatten(-2), (followed.weights.unsqueeze(-1) * probabilities).flatten(-2)

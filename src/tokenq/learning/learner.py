@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tokenq.errors import ConfigError, Diverged
+from tokenq.learning.microbatches import split
 from tokenq.learning.objectives import Loss
 from tokenq.learning.objectives import Target as TargetValues
 from tokenq.learning.scaling import PerPrompt, RawRewards, ReturnStatistics, Standardise, WorstIsZero
@@ -174,7 +175,7 @@ class Learner:
         if lagging is not None and self.optimisation.microbatches == 1:
             parts = [self._backward(batch, total, lambda: lagging)]
         else:
-            parts = [self._backward(part, total) for part in batch.split(self.optimisation.microbatches)]
+            parts = [self._backward(part, total) for part in split(batch, self.optimisation.microbatches)]
         losses = [loss for _, loss in parts]
         norms = {name: _norm(part) for name, part in self.parts.items() if part}
         loss = torch.stack([mean for mean, _ in parts]).sum()

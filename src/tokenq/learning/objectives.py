@@ -62,7 +62,7 @@ class Soft:
 
     def _returns(self, online: ActionValues, target: Target, batch: Batch) -> Float[Tensor, "B N"]:
         following = torch.cat([batch.rated[:, 1:], torch.zeros_like(batch.rated[:, :1])], dim=1)
-        discounts = self.gamma * batch.continues
+        discounts = batch.discounts(self.gamma)
         lam = self.lam * following
         bootstraps = bool((((1 - lam) * discounts)[batch.decided] != 0).any())
         value = self.values.state_value(target(), batch)[:, 1:] if bootstraps else torch.zeros_like(batch.rewards)
@@ -225,7 +225,7 @@ class Munchausen:
             log_policy = lagging.at(batch.actions) - before[:, :-1]  # times τ
         bonus = self.alpha * log_policy.clamp(min=self.least, max=0.0)
         q = self.values.q(online, batch)
-        goal = batch.rewards + bonus + self.gamma * batch.continues * after
+        goal = batch.rewards + bonus + batch.discounts(self.gamma) * after
         return Loss(self.error.between(q, goal), q.detach(), goal)
 
     def bootstrap(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:
@@ -235,7 +235,7 @@ class Munchausen:
 
 def _one_step(objective: DQN | DoubleDQN, online: ActionValues, batch: Batch, value: Float[Tensor, "B N"]) -> Loss:
     q = objective.values.q(online, batch)
-    goal = batch.rewards + objective.gamma * batch.continues * value
+    goal = batch.rewards + batch.discounts(objective.gamma) * value
     return Loss(objective.error.between(q, goal), q.detach(), goal)
 
 

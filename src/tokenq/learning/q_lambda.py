@@ -46,7 +46,7 @@ class QLambda:
         q = self.values.q(online, batch)
         lam = self.lam * _goes_on(batch).float()
         best = target().following.maximum[0]
-        goal = lambda_returns(batch.rewards, self.gamma * batch.continues, best, torch.zeros_like(best), lam)
+        goal = lambda_returns(batch.rewards, batch.discounts(self.gamma), best, torch.zeros_like(best), lam)
         return Loss(self.error.between(q, goal), q.detach(), goal)
 
     def bootstrap(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:

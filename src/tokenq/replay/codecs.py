@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from tokenq.errors import DataError
-from tokenq.replay.columns import Row, check_open, check_order, present, terminated, text_or_messages, token_ids, wrong
+from tokenq.replay.columns import (
+    Message,
+    Row,
+    check_open,
+    check_order,
+    present,
+    terminated,
+    text_or_messages,
+    token_ids,
+    wrong,
+)
 from tokenq.replay.tokenise import Tokenised, tokenise_completion, tokenise_messages, tokenise_prompt
 
 
@@ -63,10 +73,14 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class Joint:
-    """A decoder-only language model: prompt and completion are one text."""
+    """A decoder-only language model: prompt and completion are one text.
+
+    `memory` is how many turns before its own it sees of a conversation; None: all.
+    """
 
     tokenizer: Any
     ends: Sequence[int]
+    memory: int | None = None
 
     def prompt(self, row: Row) -> Prompt:
         """The prompt, or the conversation with the opening of the assistant's turn."""
@@ -95,6 +109,10 @@ class Joint:
         if not any(message["role"] == "assistant" for message in completion):
             raise DataError(f"column '{column}' has no assistant message; expected at least one; fix or drop the row")
         return tokenise_messages(prompt + completion, len(prompt), terminated(row), self.tokenizer)
+
+    def conversation(self, row: Row, messages: Sequence[Message]) -> Tokenised:
+        """A conversation whose assistant's turns are decided."""
+        return tokenise_messages(messages, 0, terminated(row), self.tokenizer)
 
     def text(self, prompt: Prompt, decided: Sequence[int]) -> str:
         """A completion as text, with the space that may lead it, which decoding it alone would lose."""

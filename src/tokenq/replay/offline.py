@@ -30,7 +30,7 @@ from tokenq.replay.columns import (
     turn_scores,
     wrong,
 )
-from tokenq.replay.tokenise import Tokenised, tokenise_messages
+from tokenq.replay.tokenise import Tokenised
 from tokenq.types import Episode
 
 # What has become tokens, rewards or the way an episode ended; everything else is the user's and travels along.
@@ -105,35 +105,43 @@ def _conversation(row: Row, codec: Codec, context: int | None) -> Episode:
     if present(row, "rewards") and (present(row, "reward") or present(row, "label")):
         raise DataError("column 'rewards' is set beside 'reward' or 'label'; expected one of them; drop the other")
     rated = turn_scores(row, len(spoken)) if present(row, "rewards") else _at_end(score(row), len(spoken))
-    tokenised = tokenise_messages(messages, 0, terminated(row), codec.tokenizer)
-    return _episode(row, tokenised, rated, messages[: spoken[0]], context)
+    tokenised = codec.conversation(row, messages)
+    return _episode(row, tokenised, rated, messages[: spoken[0]], (context, codec.memory))
 
 
 def _completed(row: Row, column: str, rated: float, codec: Codec, context: int | None) -> Episode:
     prompt = text_or_messages(row, "prompt") if present(row, "prompt") else None
     tokenised = codec.completion(row, column)
-    return _episode(row, tokenised, _at_end(rated, len(tokenised.turns)), prompt, context)
+    return _episode(row, tokenised, _at_end(rated, len(tokenised.turns)), prompt, (context, None))
 
 
 def _episode(
-    row: Row, tokenised: Tokenised, rated: Sequence[float], prompt: str | list[Message] | None, context: int | None
+    row: Row,
+    tokenised: Tokenised,
+    rated: Sequence[float],
+    prompt: str | list[Message] | None,
+    limits: tuple[int | None, int | None],
 ) -> Episode:
-    """One reward per turn, placed on the turn's last decision."""
+    """One reward per turn, placed on the turn's last decision; `limits` are the model's context and its memory."""
+    context, memory = limits
     Prompt(row, tokenised.tokens[: tokenised.turns[0].start], "", list(tokenised.source)).fits(context, 1)
-    if context is not None and len(tokenised.tokens) > context:
-        raise DataError(
-            f"has {len(tokenised.tokens)} tokens; expected at most {context}, the model's context; "
-            "shorten or drop the row"
-        )
     rewards = [[0.0] * (len(turn) - 1) + [reward] for turn, reward in zip(tokenised.turns, rated, strict=True)]
-    return Episode(
+    episode = Episode(
         tokens=np.array(tokenised.tokens, dtype=np.int64),
         decisions=np.concatenate([np.array(turn, dtype=np.int64) for turn in tokenised.turns]),
         rewards=np.concatenate([np.array(turn, dtype=np.float64) for turn in rewards]),
         terminated=terminated(row),
         columns=_columns(row, prompt),
         source=np.array(tokenised.source, dtype=np.int64),
+        since=tokenised.since(memory),
     )
+    longest = max(stretch.stop - stretch.start for stretch in episode.readings)
+    if context is not None and longest > context:
+        raise DataError(
+            f"has {longest} tokens; expected at most {context}, the model's context; "
+            "shorten or drop the row, or set `memory`"
+        )
+    return episode
 
 
 def _at_end(rated: float, turns: int) -> list[float]:

@@ -63,14 +63,16 @@ def _asked(episode: Episode, actions: NDArray[np.integer], real: NDArray[np.bool
     column = np.flatnonzero(real)
     position: NDArray[np.intp] = len(episode.source) + episode.decisions[column]
     powers = _powers(_BASE, len(episode))[position - _start(episode, column)]
-    return _since(episode, position - 1, column) + _mixed(actions[column]) * powers
+    asked: NDArray[np.uint64] = _since(episode, position - 1, column) + _mixed(actions[column]) * powers
+    return asked
 
 
 def _since(episode: Episode, last: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.uint64]:
     """Hash of what is read up to each position `last`, from where the policy begins to read at that decision."""
     start = _start(episode, column)
     before: NDArray[np.uint64] = np.pad(_prefixes(_read(episode)), (1, 0))
-    return (before[last + 1] - before[start]) * _powers(_INVERSE, len(episode) + 1)[start]
+    read: NDArray[np.uint64] = (before[last + 1] - before[start]) * _powers(_INVERSE, len(episode) + 1)[start]
+    return read
 
 
 def _start(episode: Episode, column: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from jinja2 import TemplateError
+from numpy.typing import NDArray
 
 from tokenq.errors import DataError
 from tokenq.replay.columns import Message
@@ -31,11 +33,22 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Tokenised:
-    """Token ids, for each turn of the policy the range of positions that it decided, and what an encoder reads."""
+    """Token ids, for each turn of the policy the range of positions that it decided, and what an encoder reads.
+
+    `openings` says where what leads to each turn begins; one more than turns if the text goes on after the last one.
+    """
 
     tokens: list[int]
     turns: list[range]
     source: Sequence[int] = ()
+    openings: Sequence[int] = (0,)
+
+    def since(self, memory: int | None) -> NDArray[np.int64] | None:
+        """From which token on each state is read by a policy that sees `memory` turns before its own; None: all."""
+        if memory is None:
+            return None
+        turn = [i for i, decided in enumerate(self.turns) for _ in decided] + [len(self.openings) - 1]
+        return np.array([self.openings[max(i - memory, 0)] for i in turn], dtype=np.int64)
 
 
 def tokenise_prompt(prompt: str | Sequence[Message], tokenizer: Tokenizer) -> list[int]:
@@ -71,11 +84,13 @@ def tokenise_messages(messages: Sequence[Message], first: int, terminated: bool,
     """
     tokens: list[int] = []
     turns: list[range] = []
+    openings: list[int] = []
     seen = ""
     for i in (i for i in range(first, len(messages)) if messages[i]["role"] == "assistant"):
         opened = _rendered(messages[:i], tokenizer, opened=True)
         closed = _rendered(messages[: i + 1], tokenizer, opened=False)
         before, turn = (_ids(_added(old, new), tokenizer) for old, new in pairwise([seen, opened, closed]))
+        openings.append(len(tokens))
         start = len(tokens) + len(before)
         turns.append(range(start, start + _turn_length(turn, tokenizer)))
         tokens += before + turn
@@ -84,12 +99,29 @@ def tokenise_messages(messages: Sequence[Message], first: int, terminated: bool,
         tokens = _ended(tokens[: turns[-1].stop], turns[-1].start, tokenizer)
         turns[-1] = range(turns[-1].start, len(tokens))
     elif messages[-1]["role"] != "assistant":
+        openings.append(len(tokens))
         tokens += _ids(_added(seen, _rendered(messages, tokenizer, opened=True)), tokenizer)
     else:
         turns[-1] = _unended(tokens, turns[-1], tokenizer)
         tokens = tokens[: turns[-1].stop]
     _check_turns(turns)
-    return Tokenised(tokens, turns)
+    return Tokenised(tokens, turns, openings=openings)
+
+
+def tokenise_opening(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+    """What stands between the last turn's EOS, or the beginning, and the assistant's next turn.
+
+    The same tokens as `tokenise_messages` puts there, so that a conversation that is held a turn at a time, with what
+    the model wrote kept as it wrote it, is the one that is read from a file.
+    """
+    spoken = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    opened = _rendered(messages, tokenizer, opened=True)
+    if not spoken:
+        return _ids(opened, tokenizer)
+    before = _rendered(messages[: spoken[-1]], tokenizer, opened=True)
+    closed = _rendered(messages[: spoken[-1] + 1], tokenizer, opened=False)
+    turn = _ids(_added(before, closed), tokenizer)
+    return turn[_turn_length(turn, tokenizer) :] + _ids(_added(closed, opened), tokenizer)
 
 
 def _tokenise_joint(text: str, boundary: int, tokenizer: Tokenizer) -> tuple[list[int], int]:
