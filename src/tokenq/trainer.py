@@ -1,6 +1,6 @@
 """QTrainer: the parts behind TRL's argument names."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class QTrainer:
         eval_dataset: Prompts to evaluate on; by default those that are trained on.
         processing_class: The tokenizer; by default the model's.
         peft_config: A PEFT configuration: trains an adapter on the frozen model.
+        environment_factory: Makes a game of several turns each time that it is called: an object with `reset` and
+            `step` (`envs.text.TextEnvironment`), or the name of such a factory.
 
     Raises:
         ConfigError, DataError: Something in the arguments or rows must be put right; nothing was trained yet.
@@ -43,8 +45,11 @@ class QTrainer:
         eval_dataset: Iterable[Mapping[str, Any]] | None = None,
         processing_class: Any = None,
         peft_config: Any = None,
+        environment_factory: Callable[[], Any] | str | None = None,
     ) -> None:
         config = args or TrainConfig()
+        if isinstance(environment_factory, str):
+            config, environment_factory = replace(config, environment_factory=environment_factory), None
         functions = [] if reward_funcs is None else _listed(reward_funcs)
         named = [function for function in functions if isinstance(function, str)]
         objects = [function for function in functions if not isinstance(function, str)]
@@ -60,6 +65,7 @@ class QTrainer:
             rows=train_dataset,
             eval_rows=eval_dataset,
             peft_config=peft_config,
+            environment_factory=environment_factory,
         )
         self._session: Session | None = None
 

@@ -220,7 +220,7 @@ class Batch:
     `continues` is 1 if the episode goes on after decision n or was truncated there and 0 if it terminated; where n
     steps are one, it also holds the discounts within them. `decided` marks real decisions, `rated` the real decisions
     whose reward is known. `weight` is the importance weight of each episode and `index` its identity in the replay.
-    `time` is how much time each decision takes: 1 everywhere (None), or 1 where a turn ends and 0 within it.
+    `time` is how much time each decision takes on a clock of turns: 1 where one ends, 0 within; None: always 1.
     """
 
     inputs: Texts | Observations

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tokenq.acting.fluency import Fluency
-from tokenq.acting.reward_loading import load_reward
+from tokenq.acting.loading_by_name import load_reward
 from tokenq.acting.rewards import Rewards, TrainerState
 from tokenq.errors import ConfigError, RewardError
 from tokenq.nets.ngram import NGram

@@ -77,16 +77,15 @@ def test_a_clock_of_turns_stands_still_within_them(make_episode) -> None:
     first = make_episode([1, 2, 3, 4, 5, 6, 7], n=6)
     talk = replace(first, decisions=np.array([1, 2, 4, 5, 6]), rewards=np.zeros(5), record=None)
     talk = talk.with_record(ReferenceRecord(np.zeros(5), np.zeros(6), np.zeros((6, 0), int), np.zeros((6, 0))))
-    batch = collate(_sample(talk), pad_token=0, clock="turn")
+    batch = collate(_sample(talk), pad_token=0)
     assert batch.time is not None and batch.time.tolist() == [[0, 1, 0, 0, 1]]
     assert batch.discounts(0.5).tolist() == [[1, 0.5, 1, 1, 0.5 * (not talk.terminated)]]
-    plain = collate(_sample(talk), pad_token=0)
-    assert plain.time is None and plain.discounts(0.5)[0, :4].tolist() == [0.5] * 4
+    assert replace(batch, time=None).discounts(0.5)[0, :4].tolist() == [0.5] * 4
 
 
 def tensors(batch: Batch) -> dict[str, torch.Tensor]:
     """Every tensor of a batch, by its own name."""
-    inner = {"inputs", "record", "time"}
+    inner = {"inputs", "record"}
     return {**{k: v for k, v in vars(batch).items() if k not in inner}, **vars(batch.texts), **vars(batch.reference)}
 
 

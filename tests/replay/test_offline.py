@@ -264,10 +264,10 @@ def test_a_real_tokenizer_keeps_the_text(shared_data) -> None:
 
 
 @pytest.mark.parametrize("terminated", [True, False])
-def test_a_policy_that_remembers_one_turn(chatty, terminated: bool) -> None:
+def test_a_policy_that_remembers_two_observations(chatty, terminated: bool) -> None:
     talk = [HI, YO, HI, OK, HI, YO, HI][: None if not terminated else -1]
     row = {"messages": talk, "rewards": [1, 2, 3], "terminated": terminated}
-    episode = _one(row, chatty, memory=1)
+    episode = _one(row, chatty, memory=2)
     alone = _one({"messages": talk[:2], "rewards": [1]}, chatty)
     opening = int(alone.decisions[0])  # tokens before the first turn
     length = len(alone.tokens) - opening  # of a turn
@@ -285,7 +285,7 @@ def test_a_long_talk_fits_a_policy_that_forgets(chatty) -> None:
     row = {"messages": [HI, YO] * 20, "rewards": [0] * 20}
     with pytest.raises(DataError, match="or set `memory`"):
         _one(row, chatty, context=60)
-    assert max(part.stop - part.start for part in _one(row, chatty, context=60, memory=0).readings) < 20
+    assert max(part.stop - part.start for part in _one(row, chatty, context=60, memory=1).readings) < 20
 
 
 words = st.text("abcdefgh ", max_size=6).filter(lambda text: text.strip())

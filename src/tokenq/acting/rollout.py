@@ -205,7 +205,7 @@ class Rollout:
     def __call__(self, update: int) -> list[Episode]:
         """Fresh episodes for the replay."""
         settings = self.settings
-        with self.repeatable():
+        with repeatable(self):
             rows = self.order.take(settings.completions, settings.num_generations)
             prompts = [self.writer.prompt(row, settings.max_completion_length) for row in rows]
             done = write_and_score(
@@ -228,18 +228,28 @@ class Rollout:
         }
         return episodes
 
-    @contextmanager
-    def repeatable(self) -> Iterator[None]:
-        """If the block raises, everything goes back to where it was, so that the same prompts are asked again."""
-        cursor, calls, metrics = self.order.cursor, self.reward_calls, self.metrics
-        random, on_devices = torch.get_rng_state(), torch.cuda.get_rng_state_all()
-        try:
-            yield
-        except BaseException:
-            self.order.cursor, self.reward_calls, self.metrics = cursor, calls, metrics
-            torch.set_rng_state(random)
-            torch.cuda.set_rng_state_all(on_devices)
-            raise
+
+@runtime_checkable
+class Acting(Protocol):
+    """What writes fresh episodes: its state is how far it is in its order, and what it has counted."""
+
+    order: PromptOrder
+    reward_calls: int
+    metrics: dict[str, float]
+
+
+@contextmanager
+def repeatable(acting: Acting) -> Iterator[None]:
+    """If the block raises, everything goes back to where it was, so that the same prompts are asked again."""
+    cursor, calls, metrics = acting.order.cursor, acting.reward_calls, acting.metrics
+    random, on_devices = torch.get_rng_state(), torch.cuda.get_rng_state_all()
+    try:
+        yield
+    except BaseException:
+        acting.order.cursor, acting.reward_calls, acting.metrics = cursor, calls, metrics
+        torch.set_rng_state(random)
+        torch.cuda.set_rng_state_all(on_devices)
+        raise
 
 
 @dataclass(frozen=True)

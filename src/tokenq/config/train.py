@@ -11,9 +11,11 @@ from tokenq.config.checks import at_least, checked_seed, not_negative, positive
 from tokenq.config.supervised import FinetuneConfig, PretrainConfig
 from tokenq.envs.classification import Classification
 from tokenq.envs.questions import Babi, QuestionAnswering
+from tokenq.envs.text import Game
 from tokenq.envs.translation import Translation
 from tokenq.envs.walks import Walks
 from tokenq.errors import ConfigError
+from tokenq.learning.learner import Clock
 from tokenq.learning.objectives import DQN, DoubleDQN, Soft
 from tokenq.learning.scaling import PerPrompt, RawRewards, Standardise, WorstIsZero
 from tokenq.learning.target import TargetConfig
@@ -47,6 +49,14 @@ class TrainConfig:
     """Folder or hub id of the model to start from; null: a small one made by `pretrain`."""
     task: Walks | Classification | Translation | QuestionAnswering | Babi | None = None
     """A task with its own reward: the built-in walks, or what the rows of `prompt_dataset` ask for."""
+    environment_factory: str | dict[str, Any] | None = None
+    """A game of several turns: `module:name` or `file.py:Name` of what makes one, or {path: ..., args: {...}}."""
+    environment_timeout: float = 30.0
+    """Seconds that an environment may take for an answer, > 0; one that takes longer has its game cut off."""
+    max_turns: int | None = None
+    """Turns of a game, >= 1; null: until the environment ends it."""
+    memory: int | None = None
+    """Newest observations that the model sees of a conversation, >= 1; null: those of the task, or all."""
     dataset: str | None = None
     """Scored episodes to learn from: .jsonl, .json, .parquet, .csv or a `datasets` id."""
     prompt_dataset: str | None = None
@@ -93,6 +103,8 @@ class TrainConfig:
     """Jinja template for conversations, or a file with one; null: the tokenizer's own."""
     objective: Soft | DQN | DoubleDQN = field(default_factory=Soft)
     """What is learned."""
+    clock: Clock = "decision"
+    """What `objective.gamma` discounts: every decision (a token), or every turn of a conversation."""
     target: TargetConfig = field(default_factory=TargetConfig)
     """The lagging copy that targets are computed from."""
     replay: ReplayConfig = field(default_factory=ReplayConfig)
@@ -144,8 +156,18 @@ class TrainConfig:
 
     @property
     def row_task(self) -> RowTask | None:
-        """The task, if it reads rows of data; the walks make their own."""
-        return None if isinstance(self.task, Walks) else self.task
+        """The task, if it reads rows of data; others make their own."""
+        return self.task if isinstance(self.task, RowTask) else None
+
+    @property
+    def game(self) -> Game | None:
+        """The task, if it is a game of several turns."""
+        return self.task if isinstance(self.task, Game) else None
+
+    @property
+    def turns_seen(self) -> int | None:
+        """How many of the newest observations the model sees."""
+        return self.game.memory if self.memory is None and self.game is not None else self.memory
 
     def __post_init__(self) -> None:
         checked_seed(self.seed)
@@ -153,9 +175,10 @@ class TrainConfig:
         at_least(self, 1, "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps")
         at_least(self, 1, "generation_batch_size", "num_generations", "steps_per_generation", "max_completion_length")
         at_least(self, 1, "logging_steps", "eval_steps", "eval_samples", "save_steps", "prompt_words")
+        at_least(self, 1, "max_turns", "memory")
         at_least(self, 1, "lora_r", "lora_alpha")
         at_least(self, 2, "save_total_limit")
-        positive(self, "learning_rate", "max_grad_norm")
+        positive(self, "learning_rate", "max_grad_norm", "environment_timeout")
         Boltzmann(self.temperature, self.top_k, self.top_p)
         not_negative(self, "weight_decay")
         if self.offline_steps is not None and self.offline_steps > self.max_steps:
@@ -166,3 +189,7 @@ class TrainConfig:
         if isinstance(self.reward_scale, PerPrompt) and self.num_generations < 2:
             few = f"got per_prompt with num_generations {self.num_generations}, expected at least 2"
             raise ConfigError(f"reward_scale: {few}: a completion is compared with the others of its prompt")
+        if self.environment_factory is not None and self.task is not None:
+            raise ConfigError("environment_factory: got one beside a task, expected one of them; drop the other")
+        if (self.environment_factory is not None or self.game is not None) and self.reward_funcs:
+            raise ConfigError("reward_funcs: got some beside a game, which has rewards of its own; drop them")

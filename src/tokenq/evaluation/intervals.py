@@ -94,3 +94,9 @@ def pooled_score(
     n = len(table)
     interval = bootstrap(lambda rows: statistic(np.bincount(rows, minlength=n) @ table), n, seed, level)
     return Score(statistic(table.sum(axis=0)), *interval, n, signature)
+
+
+def mean_with_interval(name: str, values: Float[np.ndarray, "n"]) -> dict[str, float]:
+    """The mean under its name and its 95 % interval beside it; NaN where there is nothing."""
+    low, high = bootstrap_interval(values)
+    return {name: float(values.mean()) if len(values) else float("nan"), f"{name}_low": low, f"{name}_high": high}

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from tokenq.acting.explore import Boltzmann, Greedy
+from tokenq.acting.games import Games
 from tokenq.acting.rewards import Rewards, TrainerState
 from tokenq.acting.rollout import Completions, Row, Writer, kl_to_reference, write_and_score
-from tokenq.evaluation.intervals import bootstrap_interval
+from tokenq.evaluation.intervals import mean_with_interval
 from tokenq.nets.reference import Reference
 from tokenq.types import Episode
 
@@ -21,7 +22,7 @@ class Evaluation:
     """Figures, and what they were taken from."""
 
     metrics: dict[str, float]
-    completions: Completions
+    completions: Completions | Games
     episodes: list[Episode]
 
 
@@ -53,8 +54,8 @@ class Evaluator:
         kl = np.array(kl_to_reference(self.writer.network, episodes))
         return Evaluation(
             metrics={
-                **_mean("reward", _totals(sampled)),
-                **_mean("greedy_reward", _totals(greedy)),
+                **mean_with_interval("reward", _totals(sampled)),
+                **mean_with_interval("greedy_reward", _totals(greedy)),
                 "kl": float(kl.mean()),
                 "mean_length": float(np.mean([len(tokens) for part in sampled for tokens in part.tokens])),
             },
@@ -74,9 +75,3 @@ def _totals(parts: Sequence[Completions]) -> np.ndarray:
     totals: np.ndarray = np.concatenate([part.scores.total for part in parts])
     rated: np.ndarray = totals[~np.isnan(totals)]
     return rated
-
-
-def _mean(name: str, values: np.ndarray) -> dict[str, float]:
-    low, high = bootstrap_interval(values)
-    mean = float(values.mean()) if len(values) else float("nan")
-    return {name: mean, f"{name}_low": low, f"{name}_high": high}

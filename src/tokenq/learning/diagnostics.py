@@ -48,7 +48,7 @@ def calibration(learner: Learner, batch: Batch) -> tuple[Float[np.ndarray, "M"],
     if isinstance(learner.objective, Soft):
         correction[:, :-1] = learner.objective.values.beta * log_ratio(values, batch)[:, 1:]
     value = learner.objective.bootstrap(values, scaled)[:, 1:]
-    discounts = batch.discounts(learner.objective.gamma)
+    discounts = scaled.discounts(learner.objective.gamma)
     realised = lambda_returns(scaled.rewards, discounts, value, correction, following)
     predicted = learner.objective.values.q(values, batch)
     return predicted[batch.rated].cpu().numpy(), realised[batch.rated].cpu().numpy()

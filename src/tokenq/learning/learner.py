@@ -22,6 +22,8 @@ from tokenq.ops import schedules
 from tokenq.types import Batch, Episode
 
 Optimiser = Literal["adamw", "sgd"]
+Clock = Literal["decision", "turn"]
+"""What a discount is for: every decision, or every turn of a conversation, however many tokens it has."""
 
 
 @runtime_checkable
@@ -104,7 +106,9 @@ class Learner:
         scale: RawRewards | WorstIsZero | Standardise | PerPrompt,
         optimisation: Optimisation,
         accelerator: Accelerator,
+        clock: Clock = "decision",
     ) -> None:
+        self.clock = clock
         self.network = network
         self.objective = objective
         self.target = target
@@ -136,7 +140,7 @@ class Learner:
         self.statistics.observe(value for value in returns if not math.isnan(value))
 
     def scaled(self, batch: Batch) -> Batch:
-        """The batch with its rewards as they are learned: scaled, and shifted once, where an episode terminates.
+        """The batch with its rewards and its clock as they are learned: shifted once, where an episode terminates.
 
         A truncated episode is not shifted: the value that it bootstraps from already is.
         """
@@ -144,7 +148,8 @@ class Learner:
         rewards = batch.rewards
         if (offset, scale) != (0.0, 1.0):
             rewards = rewards * scale + offset * (batch.decided & (batch.continues == 0))
-        return replace(batch, rewards=rewards.masked_fill(~batch.rated, 0.0))
+        time = batch.time if self.clock == "turn" else None
+        return replace(batch, rewards=rewards.masked_fill(~batch.rated, 0.0), time=time)
 
     def updates(self, batches: Sequence[Batch], since: int = 0) -> Iterator[Report]:
         """One update on each batch from number `since` on; those before it were made already.

@@ -30,6 +30,11 @@ from tokenq.nets.encoder import EncoderQ, QNetwork, is_encoder
 from tokenq.nets.language import LanguageQ, ValueHead, plain
 
 VALUE_HEAD = "value_head.safetensors"
+PLAIN = (
+    "{% for message in messages %}{{ message['content'] }}"
+    "{{ eos_token if message['role'] == 'assistant' else bos_token }}{% endfor %}"
+)
+"""A chat template for fresh models: what is heard ends with the begin token, what is said with the end token."""
 
 
 @dataclass(frozen=True)

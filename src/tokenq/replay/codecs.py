@@ -75,7 +75,7 @@ class Codec(Protocol):
 class Joint:
     """A decoder-only language model: prompt and completion are one text.
 
-    `memory` is how many turns before its own it sees of a conversation; None: all.
+    `memory` is how many of the newest observations it sees of a conversation, its own words between them; None: all.
     """
 
     tokenizer: Any

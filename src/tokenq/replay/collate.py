@@ -1,7 +1,6 @@
 """From drawn episodes (token time) to one padded batch (decision time)."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,14 +10,10 @@ from tokenq.errors import DataError
 from tokenq.replay.buffer import Sample
 from tokenq.types import Batch, Episode, ReferenceRecord, References, Texts, padded
 
-Clock = Literal["decision", "turn"]
-"""What a discount is for: every decision, or every turn of a conversation, however long."""
 
-
-def collate(sample: Sample, pad_token: int, clock: Clock = "decision") -> Batch:
+def collate(sample: Sample, pad_token: int) -> Batch:
     """Pads the episodes on the right into tensors on the CPU (int64, float32, bool).
 
-    With a clock that counts turns, the decisions within one take no time; see `Batch.time`.
     Padded entries are 0 (False), except tokens, which are `pad_token`. A NaN reward becomes `rated` False and 0.
     Raises DataError if an episode has no reference record, or if records differ in their number of plausible tokens.
     """
@@ -41,14 +36,14 @@ def collate(sample: Sample, pad_token: int, clock: Clock = "decision") -> Batch:
         weight=torch.from_numpy(sample.weight),
         index=torch.from_numpy(sample.index),
         record=references,
-        time=None if clock == "decision" else padded([episode.closes for episode in episodes], torch.float32),
+        time=padded([episode.closes for episode in episodes], torch.float32),
     )
 
 
-def collate_all(episodes: Sequence[Episode], clock: Clock = "decision") -> Batch:
+def collate_all(episodes: Sequence[Episode]) -> Batch:
     """The episodes as one batch, in order, each with weight 1; padded with token 0."""
     n = len(episodes)
-    return collate(Sample(list(episodes), np.arange(n), np.ones(n, np.float32)), pad_token=0, clock=clock)
+    return collate(Sample(list(episodes), np.arange(n), np.ones(n, np.float32)), pad_token=0)
 
 
 def _records(episodes: Sequence[Episode]) -> list[ReferenceRecord]:

@@ -44,11 +44,11 @@ class Tokenised:
     openings: Sequence[int] = (0,)
 
     def since(self, memory: int | None) -> NDArray[np.int64] | None:
-        """From which token on each state is read by a policy that sees `memory` turns before its own; None: all."""
+        """From which token on each state is read by a policy that sees the newest `memory` openings; None: all."""
         if memory is None:
             return None
         turn = [i for i, decided in enumerate(self.turns) for _ in decided] + [len(self.openings) - 1]
-        return np.array([self.openings[max(i - memory, 0)] for i in turn], dtype=np.int64)
+        return np.array([self.openings[max(i + 1 - memory, 0)] for i in turn], dtype=np.int64)
 
 
 def tokenise_prompt(prompt: str | Sequence[Message], tokenizer: Tokenizer) -> list[int]:

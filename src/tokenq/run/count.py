@@ -18,7 +18,7 @@ def count(config: TrainConfig, architecture: NGramModel) -> Path:
     given = Given()
     folder = run_folder(config, "texts")
     tokenizer = load_tokenizer(config, given, folder)
-    texts, held_out = pretraining_texts(config, given), held_out_texts(config)
+    texts, held_out = pretraining_texts(config, given, tokenizer), held_out_texts(config, tokenizer)
     end = tokenizer.eos_token_id
     model = NGram.estimate(_tokens(texts, tokenizer), architecture.order, len(tokenizer), architecture.smoothing, end)
     claim(folder, config)

@@ -1,28 +1,40 @@
 """Which episodes, prompts and rewards a run learns from."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenq.acting.reward_loading import load_reward
+from tokenq.acting.loading_by_name import load_factory, load_reward
 from tokenq.acting.rewards import RewardFunction, Rewards
 from tokenq.config.fields import tag
 from tokenq.config.train import TrainConfig
+from tokenq.envs.guard import Guarded
+from tokenq.envs.text import Game, TextEnvironment
 from tokenq.envs.walks import Walks
 from tokenq.errors import ConfigError, DataError
 from tokenq.nets.reward_model import SequenceClassifierReward
 from tokenq.replay.rows import read_rows
 from tokenq.run.given import Given, Rows
 
+OwnRows = Walks | Game
+"""Tasks that make their own rows and know their bounds."""
 SCORES = frozenset({"reward", "rewards", "label", "chosen"})
 ANSWERS = frozenset({"messages", "completion", "completion_ids", "chosen"})
 
 
 @dataclass(frozen=True, eq=False)
+class Playable:
+    """A game of several turns: what makes an environment, and the arguments that its games begin with."""
+
+    make: Callable[[], TextEnvironment]
+    starts: Rows
+
+
+@dataclass(frozen=True, eq=False)
 class Data:
-    """Rows by use. `bounds` are scores known beforehand, such as the best possible one.
+    """Rows by use, and the game if there is one. `bounds` are scores known beforehand, such as the best possible one.
 
     Prompts are there once each; `prompt_numbers` and `eval_numbers` say which row of its source each one is, from 1.
     """
@@ -38,18 +50,22 @@ class Data:
     eval_source: str
     rewards: Rewards | None
     bounds: Mapping[str, float]
+    game: Playable | None = None
 
 
 def load_data(config: TrainConfig, given: Given) -> Data:
     """Read every file that the configuration names and every reward function."""
     functions = [*given.rewards, *(_reward(spec) for spec in config.reward_funcs)]
-    if config.task is not None:
+    game = _game(config, given)
+    if config.task is not None and not isinstance(config.task, Game):
         functions = functions or [config.task.reward]
     if config.reward_weights is not None and not functions:
         raise ConfigError(f"reward_weights: got {config.reward_weights} without reward_funcs; set both or neither")
     rows, source = _main_rows(config, given)
     prompts_source = source
-    if config.prompt_dataset is not None:
+    if game is not None:
+        prompts: dict[int, Mapping[str, Any]] = {}
+    elif config.prompt_dataset is not None:
         prompts, prompts_source = read_prompts(config, config.prompt_dataset), config.prompt_dataset
     elif isinstance(config.task, Walks) and not config.dataset:
         prompts = _distinct(config.task.prompts())
@@ -74,8 +90,27 @@ def load_data(config: TrainConfig, given: Given) -> Data:
         eval_numbers=list(evaluated),
         eval_source=eval_source,
         rewards=Rewards(functions, config.reward_weights) if functions else None,
-        bounds=config.task.bounds() if isinstance(config.task, Walks) else {},
+        bounds=config.task.bounds() if isinstance(config.task, OwnRows) else {},
+        game=game,
     )
+
+
+def _game(config: TrainConfig, given: Given) -> Playable | None:
+    """The game that is played: a task, or what the user's own factory makes, guarded against its failures."""
+    starts = read_rows(config.prompt_dataset) if config.prompt_dataset is not None else [{}]
+    if isinstance(config.task, Game):
+        return Playable(config.task.make, config.task.starts())
+    make = given.environment_factory
+    if make is None and config.environment_factory is not None:
+        make = load_factory(config.environment_factory, "environment_factory")
+    if make is None:
+        return None
+    made = make()
+    if not isinstance(made, TextEnvironment):
+        raise ConfigError(
+            f"environment_factory: got a {type(made).__name__}, expected an object with the methods reset and step"
+        )
+    return Playable(lambda: Guarded(make, config.environment_timeout), starts)
 
 
 def _main_rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
@@ -83,10 +118,12 @@ def _main_rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
         return [dict(row) for row in given.rows], "train_dataset"
     if config.dataset is not None:
         return read_rows(config.dataset), config.dataset
-    if isinstance(config.task, Walks):
+    if isinstance(config.task, OwnRows):
         return config.task.rows(), _name(config)
     if config.prompt_dataset is not None:
         return [], config.prompt_dataset
+    if config.environment_factory is not None or given.environment_factory is not None:
+        return [], "environment_factory"
     raise ConfigError(
         "dataset: got none, expected a file of scored rows or of prompts; set dataset, prompt_dataset or task"
     )
@@ -165,12 +202,15 @@ def _prompted(row: Mapping[str, Any], words: int | None) -> Mapping[str, Any] | 
 def _name(config: TrainConfig) -> str:
     if config.task is not None:
         return tag(type(config.task))
+    if config.environment_factory is not None:
+        spec = config.environment_factory
+        return str(spec if isinstance(spec, str) else spec.get("path")).rpartition(":")[2].lower()
     return Path(config.dataset or config.prompt_dataset or "texts").stem
 
 
 def offline_updates(config: TrainConfig, data: Data) -> int:
     """How many updates learn from the scored rows alone, before fresh text comes in."""
-    online = data.rewards is not None and len(data.prompts) > 0
+    online = data.game is not None or (data.rewards is not None and len(data.prompts) > 0)
     if not data.scored and data.rewards is not None and not online:
         raise DataError(f"{data.prompts_source}: no row has a prompt or a reward; expected a column prompt")
     if not data.scored and not online:

@@ -46,5 +46,7 @@ def load_run(run: str) -> Loaded:
     trusted = config.trust_remote_code
     tokenizer = loading.load_tokenizer(str(model), config.chat_template, trusted)
     network = loading.q_network(loading.load_model(str(model), config.dtype, trusted))
-    writer = Writer(network, codec_of(network.causal, tokenizer), loading.context_length(network.causal))
+    writer = Writer(
+        network, codec_of(network.causal, tokenizer, config.turns_seen), loading.context_length(network.causal)
+    )
     return Loaded(config, tokenizer, network, writer, folder)

@@ -38,7 +38,8 @@ def load_tokenizer(config: TrainConfig, given: Given, folder: Path) -> Any:
     if config.pretrain.tokenizer is not None:
         frame, sentinels = config.pretrain.architecture.frame, pretext(config.pretrain).sentinels
         tokenizer = config.pretrain.tokenizer.train(tokenizer_texts(config, given), frame, sentinels)
-        return loading.with_chat_template(tokenizer, config.chat_template)
+        plain_talk = loading.PLAIN if config.game is not None else None
+        return loading.with_chat_template(tokenizer, config.chat_template or plain_talk)
     if not isinstance(config.task, Walks):
         raise ConfigError("model: got none, expected a folder or hub id of a model, or pretrain.tokenizer to make one")
     return loading.with_chat_template(loading.character_tokenizer(config.task.symbols), config.chat_template)
@@ -63,12 +64,12 @@ def make_start(config: TrainConfig, given: Given, tokenizer: Any, model: Any, fo
     if start.is_dir() or (not supervised and (config.model is not None or given.model is not None)):
         return model
     if config.pretrain.max_steps > 0:
-        texts, held_out = pretraining_texts(config, given), held_out_texts(config)
+        texts, held_out = pretraining_texts(config, given, tokenizer), held_out_texts(config, tokenizer)
         pretrain_model(model, tokenizer, texts, held_out, config.pretrain, config.seed)
     model = deciding(model, config)
     if config.finetune.max_steps > 0:
         rows, source = teaching_rows(config, given)
-        codec, valid = codec_of(model, tokenizer), held_out_rows(config)
+        codec, valid = codec_of(model, tokenizer, config.turns_seen), held_out_rows(config)
         model = finetune_model(model, codec, rows, valid, config.finetune, source, config.seed)
     if given.model is not None:
         return model
@@ -85,8 +86,8 @@ def deciding(model: Any, config: TrainConfig) -> Any:
     return with_decisions(model, config.row_task.labels)
 
 
-def codec_of(model: Any, tokenizer: Any) -> Codec:
-    """How rows become token ids for this kind of model."""
+def codec_of(model: Any, tokenizer: Any, memory: int | None = None) -> Codec:
+    """How rows become token ids for this kind of model, which sees `memory` observations of a conversation."""
     causal = plain(model)
     if is_encoder(model):
         labels: Any = causal.config.id2label
@@ -95,7 +96,7 @@ def codec_of(model: Any, tokenizer: Any) -> Codec:
     ends = loading.end_tokens(causal, tokenizer)
     if causal.config.is_encoder_decoder:
         return Paired(tokenizer, ends, loading.decoder_start(causal))
-    return Joint(tokenizer, ends)
+    return Joint(tokenizer, ends, memory)
 
 
 def build_network(config: TrainConfig, given: Given, model: Any) -> tuple[QNetwork, Reference]:

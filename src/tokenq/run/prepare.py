@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tokenq.acting.reward_loading import load_reward
+from tokenq.acting.loading_by_name import load_reward
 from tokenq.config.parse import dump, from_file
 from tokenq.config.prepare import PrepareConfig
 from tokenq.errors import ConfigError, DataError

@@ -11,8 +11,10 @@ from accelerate import Accelerator
 
 from tokenq import checkpoint
 from tokenq.acting.explore import Boltzmann
-from tokenq.acting.rollout import PromptOrder, Rollout, RolloutSettings, Writer
+from tokenq.acting.games import GameRollout, Limits, Player
+from tokenq.acting.rollout import PromptOrder, Rollout, RolloutSettings, Writer, repeatable
 from tokenq.config.train import TrainConfig
+from tokenq.evaluation.games import GameEvaluator
 from tokenq.evaluation.policy import Evaluator
 from tokenq.learning.diagnostics import diagnose, is_calibrated, signs_of_divergence
 from tokenq.learning.learner import Learner, Report
@@ -51,8 +53,8 @@ class Session:
     learner: Learner
     replay: Replay
     rng: np.random.Generator
-    rollout: Rollout | None
-    evaluator: Evaluator | None
+    rollout: Rollout | GameRollout | None
+    evaluator: Evaluator | GameEvaluator | None
     offline_until: int
     before: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
@@ -136,12 +138,12 @@ class Session:
                 rng=self.rng,
             )
 
-    def _write_episodes(self, rollout: Rollout, update: int) -> list[Episode]:
+    def _write_episodes(self, rollout: Rollout | GameRollout, update: int) -> list[Episode]:
         """A rollout before this update; the first one of every `logging_steps` updates is kept as a table."""
         config = self.config
         before = update - config.steps_per_generation
         first = update == self.offline_until or update // config.logging_steps > before // config.logging_steps
-        with rollout.repeatable():
+        with repeatable(rollout):
             episodes = rollout(update)
             if config.log_completions and first and rollout.completions is not None:
                 write_completions(self.folder, update, rollout.completions.table())
@@ -183,31 +185,12 @@ def build_session(
         config.reward_scale or default_scale,
         optimisation(config),
         accelerator,
+        config.clock,
     )
-    sampling = Boltzmann(config.temperature, config.top_k, config.top_p)
     model = network.causal
-    writer = Writer(network, codec_of(model, tokenizer), loading.context_length(model))
-    rollout = evaluator = None
-    if data.rewards is not None and data.prompts:
-        if online:
-            rollout = Rollout(
-                writer,
-                PromptOrder(data.prompts, config.seed),
-                data.rewards,
-                config.exploration or sampling,
-                reference,
-                _rollout_settings(config),
-            )
-        evaluator = Evaluator(
-            writer,
-            data.rewards,
-            reference,
-            data.eval_prompts,
-            sampling,
-            config.eval_samples,
-            config.max_completion_length,
-            config.seed,
-        )
+    writer = Writer(network, codec_of(model, tokenizer, config.turns_seen), loading.context_length(model))
+    acting = _playing if data.game is not None else _writing
+    rollout, evaluator = acting(config, data, writer, reference)
     replay = Replay(config.replay.capacity_episodes, config.replay.capacity_tokens, config.replay.sampler)
     return Session(
         config,
@@ -219,10 +202,40 @@ def build_session(
         learner,
         replay,
         np.random.default_rng(config.seed),
-        rollout,
+        rollout if online else None,
         evaluator,
         offline_until,
     )
+
+
+def _writing(
+    config: TrainConfig, data: Data, writer: Writer, reference: Reference
+) -> tuple[Rollout | None, Evaluator | None]:
+    """What answers prompts, and what scores the answers."""
+    if data.rewards is None or not data.prompts:
+        return None, None
+    sampling = Boltzmann(config.temperature, config.top_k, config.top_p)
+    order, explore = PromptOrder(data.prompts, config.seed), config.exploration or sampling
+    rollout = Rollout(writer, order, data.rewards, explore, reference, _rollout_settings(config))
+    samples, length, seed = config.eval_samples, config.max_completion_length, config.seed
+    prompts = data.eval_prompts
+    return rollout, Evaluator(writer, data.rewards, reference, prompts, sampling, samples, length, seed)
+
+
+def _playing(
+    config: TrainConfig, data: Data, writer: Writer, reference: Reference
+) -> tuple[GameRollout | None, GameEvaluator | None]:
+    """What plays the game."""
+    if data.game is None:
+        return None, None
+    sampling = Boltzmann(config.temperature, config.top_k, config.top_p)
+    beside = max(config.generation_batch_size, min(config.eval_samples, 128))
+    limits = Limits(config.max_completion_length, config.max_turns, beside)
+    player, order = Player(writer, data.game.make, limits), PromptOrder(data.game.starts, config.seed)
+    explore, games = config.exploration or sampling, config.generation_batch_size
+    rollout = GameRollout(player, order, explore, reference, games, config.seed)
+    samples, seed = config.eval_samples, config.seed
+    return rollout, GameEvaluator(player, reference, data.game.starts, sampling, samples, seed)
 
 
 def _rollout_settings(config: TrainConfig) -> RolloutSettings:

@@ -22,6 +22,9 @@ from tokenq.supervised import EarlyStopping, Fit, Loss, fit, mean_loss
 from tokenq.tracking import Progress
 from tokenq.types import Episode, ReferenceRecord
 
+RATINGS = frozenset({"reward", "rewards", "label"})
+"""Columns that do not matter for what is said."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -85,7 +88,8 @@ def finetune_model(
     context = loading.context_length(model)
 
     def examples(rows: Rows) -> Examples:
-        scored = [{"terminated": True, **row, "reward": 0.0} for row in rows]
+        said = [{name: value for name, value in row.items() if name not in RATINGS} for row in rows]
+        scored = [{"terminated": True, **row, "reward": 0.0} for row in said]
         episodes = [_without_record(episode) for episode in episodes_from_rows(scored, codec, source, context)]
 
         def loss(chosen: Sequence[int], generator: Any) -> Any:

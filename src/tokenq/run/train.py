@@ -45,7 +45,7 @@ def prepare(config: TrainConfig, given: Given) -> Session:
     seed_everything(config.seed)
     model = load_start(config, given, tokenizer, folder)
     context = loading.context_length(model)
-    codec = codec_of(deciding(model, config), tokenizer)
+    codec = codec_of(deciding(model, config), tokenizer, config.turns_seen)
     _check_scale(config, offline_until)
     _check_context(config, context)
     _check_prompts(config, data, codec, context, offline_until < config.max_steps)
@@ -82,7 +82,7 @@ def _check_context(config: TrainConfig, context: int | None) -> None:
 def _check_prompts(config: TrainConfig, data: Data, codec: Codec, context: int | None, online: bool) -> None:
     """Read every prompt that will be answered, so that none stops the run half-way."""
     length = config.max_completion_length
-    if online:
+    if online and data.game is None:
         prompts_from_rows(data.prompts, codec, data.prompts_source, context, length, data.prompt_numbers)
     if data.rewards is not None and data.prompts:
         used = slice(config.eval_samples)

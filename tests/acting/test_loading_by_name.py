@@ -2,7 +2,7 @@
 
 import pytest
 
-from tokenq.acting.reward_loading import load_reward
+from tokenq.acting.loading_by_name import load_reward
 from tokenq.errors import ConfigError
 
 SOURCE = """

@@ -1,4 +1,4 @@
-"""Finds a reward function by the name it has in a configuration."""
+"""Finds reward functions, and what makes environments, by the names they have in a configuration."""
 
 import difflib
 import hashlib
@@ -6,7 +6,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,40 +29,76 @@ def load_reward(spec: str | Mapping[str, Any]) -> RewardFunction:
     Raises:
         ConfigError: Nothing callable is there; the message says what is.
     """
+    with _about("reward_funcs"):
+        path, args = _split(spec)
+        found = _found(path)
+        if inspect.isclass(found) or args is not None:
+            found = _made(found, args or {}, path)
+        return _callable(found, path)
+
+
+def load_factory(spec: str | Mapping[str, Any], key: str) -> Callable[[], Any]:
+    """Import what makes an object each time that it is called: a class or a function, with `args` if given.
+
+    Raises:
+        ConfigError: Nothing callable is there, or it fails when it is called; the message begins with `key`.
+    """
+    with _about(key):
+        path, args = _split(spec)
+        factory = _callable(_found(path), path)
+
+    def make() -> Any:
+        with _about(key):
+            return _made(factory, args or {}, path)
+
+    return make
+
+
+@contextmanager
+def _about(key: str) -> Iterator[None]:
+    """Names the setting that an error is about."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error.__cause__
+
+
+def _split(spec: str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
     if isinstance(spec, str):
-        return _loaded(spec, None)
+        return spec, None
     path, args = spec.get("path"), spec.get("args")
     if not isinstance(path, str) or not isinstance(args, Mapping | None) or spec.keys() - {"path", "args"}:
-        raise ConfigError(f"reward_funcs: got {dict(spec)}, expected {{path: ..., args: {{...}}}} with path {_FORMS}")
-    return _loaded(path, args)
+        raise ConfigError(f"got {dict(spec)}, expected {{path: ..., args: {{...}}}} with path {_FORMS}")
+    return path, args
 
 
-def _loaded(spec: str, args: Mapping[str, Any] | None) -> RewardFunction:
+def _found(spec: str) -> Any:
     place, colon, name = spec.rpartition(":")
     if not (colon and place and name):
-        raise ConfigError(f"reward_funcs: got '{spec}', expected {_FORMS}")
+        raise ConfigError(f"got '{spec}', expected {_FORMS}")
     module = _from_file(Path(place), spec) if place.endswith(".py") else _from_package(place, name)
     if not hasattr(module, name):
-        raise ConfigError(f"reward_funcs: '{place}' has no '{name}'; {_instead(name, _own_callables(module))}")
-    found = getattr(module, name)
-    if inspect.isclass(found) or args is not None:
-        found = _made(found, args or {}, spec)
+        raise ConfigError(f"'{place}' has no '{name}'; {_instead(name, _own_callables(module))}")
+    return getattr(module, name)
+
+
+def _callable(found: Any, spec: str) -> Callable[..., Any]:
     if not callable(found):
-        raise ConfigError(f"reward_funcs: '{spec}' is {type(found).__name__}, expected something that can be called")
-    reward: RewardFunction = found
-    return reward
+        raise ConfigError(f"'{spec}' is {type(found).__name__}, expected something that can be called")
+    called: Callable[..., Any] = found
+    return called
 
 
 def _from_file(path: Path, spec: str) -> ModuleType:
     path = path.resolve()
     if not path.is_file():
         files = (file.name for file in path.parent.glob("*.py"))
-        raise ConfigError(f"reward_funcs: no file {path}; {_instead(path.name, files)}")
+        raise ConfigError(f"no file {path}; {_instead(path.name, files)}")
     # The digest keeps two files of one name apart; being listed is what dataclasses and pickle ask of a module.
     title = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     found = importlib.util.spec_from_file_location(title, path)
     if found is None or found.loader is None:
-        raise ConfigError(f"reward_funcs: '{spec}' is no Python file")
+        raise ConfigError(f"'{spec}' is no Python file")
     module = importlib.util.module_from_spec(found)
     sys.modules[title] = module
     try:
@@ -80,7 +117,7 @@ def _from_package(place: str, name: str) -> ModuleType:
             raise _import_failed(place, error) from error
         file = Path(*place.split(".")).with_suffix(".py")
         advice = f"did you mean '{file}:{name}'?" if file.is_file() else f"install it, or name a file: {_FORMS}"
-        raise ConfigError(f"reward_funcs: no module '{error.name}'; {advice}") from error
+        raise ConfigError(f"no module '{error.name}'; {advice}") from error
     except Exception as error:
         raise _import_failed(place, error) from error
 
@@ -98,11 +135,11 @@ def _made(factory: Any, args: Mapping[str, Any], spec: str) -> Any:
     try:
         return factory(**args)
     except Exception as error:
-        raise ConfigError(f"reward_funcs: calling '{spec}' with {dict(args)} failed: {_said(error)}") from error
+        raise ConfigError(f"calling '{spec}' with {dict(args)} failed: {_said(error)}") from error
 
 
 def _import_failed(place: str, error: Exception) -> ConfigError:
-    return ConfigError(f"reward_funcs: importing '{place}' failed: {_said(error)}")
+    return ConfigError(f"importing '{place}' failed: {_said(error)}")
 
 
 def _said(error: Exception) -> str:
