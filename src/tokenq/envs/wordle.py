@@ -19,7 +19,8 @@ from tokenq.errors import ConfigError, DataError
 
 TURNS = 6
 LENGTH = 5
-BLACK, YELLOW, GREEN = "b", "y", "g"
+BLACK, YELLOW, GREEN = "B", "Y", "G"
+"""Capitals, so that a colour is never the token of a letter."""
 CODES = 3**LENGTH
 
 
@@ -140,7 +141,7 @@ def lexicon(path: str | None) -> Lexicon:
 
 
 def colours_of(guess: str, hidden: str) -> str:
-    """The colours of a guess: g where it is right, y where the hidden word has the letter elsewhere, b where nowhere.
+    """The colours of a guess: G where it is right, Y where the hidden word has the letter elsewhere, B where nowhere.
 
     Letters are looked at one by one: a repeated letter is yellow each time, however often the hidden word has it.
     """
