@@ -11,7 +11,7 @@ import pytest
 
 from tokenq.envs.guard import Guarded
 from tokenq.envs.maze import Maze
-from tokenq.envs.text import Answer, Observed, play
+from tokenq.envs.text import Answer, Observed, mean_return, play
 from tokenq.errors import ConfigError, DataError
 
 
@@ -123,6 +123,8 @@ def test_a_turn_that_failed_is_unrated_in_the_log() -> None:
     row = play(Guarded(lambda: Echo(raising)), Says("boom"), 0)
     assert row["rewards"] == [None] and not row["terminated"]
     assert [message["content"] for message in row["messages"]] == ["begin", "boom", ""]
+    with pytest.raises(DataError, match="got 2 games that failed, expected whole ones"):
+        mean_return(Guarded(lambda: Echo(raising)), Says("boom"), 2)
 
 
 def test_the_callers_own_mistakes_pass() -> None:

@@ -109,10 +109,13 @@ def returns(
     seed: int = 0,
     starts: Sequence[dict[str, Any]] = ({},),
 ) -> Float[np.ndarray, "games"]:
-    """The undiscounted return of so many whole games, the starts taken in turn."""
+    """The undiscounted return of so many whole games, the starts taken in turn; raises `DataError` if one failed."""
     seeds = np.random.default_rng(seed).integers(2**31, size=games)
-    rows = (play(environment, policy, int(s), **starts[i % len(starts)]) for i, s in enumerate(seeds))
-    return np.array([sum(reward or 0.0 for reward in row["rewards"]) for row in rows])
+    rows = [play(environment, policy, int(s), **starts[i % len(starts)]) for i, s in enumerate(seeds)]
+    failed = sum(None in row["rewards"] for row in rows)
+    if failed:
+        raise DataError(f"returns: got {failed} games that failed, expected whole ones; mend the environment")
+    return np.array([sum(row["rewards"]) for row in rows])
 
 
 def mean_return(
