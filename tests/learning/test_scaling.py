@@ -1,25 +1,26 @@
 """Where zero lies."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenq.learning.scaling import PerPrompt, RawRewards, ReturnStatistics, Standardise, WorstIsZero
+from tokenq.learning.scaling import PerPrompt, RawRewards, ReturnStatistics, Standardise, WorstIsZero, returns_from
 
 
 def observed(*returns: float) -> ReturnStatistics:
     statistics = ReturnStatistics()
-    statistics.observe(returns)
+    statistics.observe(np.array([value]) for value in returns)
     return statistics
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30), st.integers(0, 30))
 def test_running_statistics_are_those_of_all_returns(returns: list[float], cut: int) -> None:
     statistics = observed(*returns[:cut])
-    statistics.observe(returns[cut:])
+    statistics.observe(np.array([value]) for value in returns[cut:])
     assert statistics.mean == pytest.approx(np.mean(returns), abs=1e-6)
     assert statistics.deviation == pytest.approx(np.std(returns), abs=1e-6)
     assert (statistics.smallest, statistics.largest) == (min(returns), max(returns))
@@ -38,3 +39,12 @@ def test_nothing_seen_or_nothing_different_is_no_division_by_zero() -> None:
     assert WorstIsZero().affine(observed()) == (0.0, 1.0)
     assert Standardise(floor=0.5).affine(observed(2.0, 2.0)) == (-4.0, 2.0)
     assert observed(7.0).deviation == 0.0
+
+
+def test_returns_from_every_decision_by_hand(make_episode) -> None:
+    episode = replace(make_episode([1, 2, 3, 4], n=3), rewards=np.array([1.0, np.nan, 4.0]))
+    assert returns_from(episode, 0.5, per_turn=False).tolist() == [2, 2, 4]
+    assert returns_from(episode, 0.5, per_turn=True).tolist() == [5, 4, 4]  # one turn, which ends with the episode
+    statistics = ReturnStatistics()
+    statistics.observe([returns_from(episode, 0.5, per_turn=False)])
+    assert (statistics.mean, statistics.smallest, statistics.largest) == (2, 2, 4)

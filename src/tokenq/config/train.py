@@ -10,10 +10,14 @@ from tokenq.acting.explore import Boltzmann, EpsilonGreedy
 from tokenq.config.checks import at_least, checked_seed, not_negative, positive
 from tokenq.config.supervised import FinetuneConfig, PretrainConfig
 from tokenq.envs.classification import Classification
+from tokenq.envs.maze import Maze
+from tokenq.envs.planning import Planning
 from tokenq.envs.questions import Babi, QuestionAnswering
+from tokenq.envs.star_graph import StarGraph
 from tokenq.envs.text import Game
 from tokenq.envs.translation import Translation
 from tokenq.envs.walks import Walks
+from tokenq.envs.wordle import Wordle
 from tokenq.errors import ConfigError
 from tokenq.learning.learner import Clock
 from tokenq.learning.objectives import DQN, DoubleDQN, Soft
@@ -24,6 +28,8 @@ from tokenq.replay.samplers import Prioritised, Recent, Uniform
 
 RowTask = Classification | Translation | QuestionAnswering | Babi
 """A task that finds prompts and right answers in rows of data."""
+MadeTask = Walks | StarGraph | Planning
+"""A task that makes its own rows and prompts."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,10 @@ class TrainConfig:
 
     model: str | None = None
     """Folder or hub id of the model to start from; null: a small one made by `pretrain`."""
-    task: Walks | Classification | Translation | QuestionAnswering | Babi | None = None
-    """A task with its own reward: the built-in walks, or what the rows of `prompt_dataset` ask for."""
+    task: (
+        Walks | StarGraph | Planning | Maze | Wordle | Classification | Translation | QuestionAnswering | Babi | None
+    ) = None
+    """A task with its own reward: one that makes its own data, or what the rows of `prompt_dataset` ask for."""
     environment_factory: str | dict[str, Any] | None = None
     """A game of several turns: `module:name` or `file.py:Name` of what makes one, or {path: ..., args: {...}}."""
     environment_timeout: float = 30.0

@@ -88,6 +88,14 @@ class Walks:
         """One prompt for each node that is not the goal."""
         return [{"prompt": symbol} for symbol in self.symbols[1:]]
 
+    def eval_prompts(self) -> list[dict[str, Any]]:
+        """The same."""
+        return self.prompts()
+
+    def answers(self) -> list[dict[str, Any]]:
+        """What is taught before learning: the walks as they are."""
+        return self.rows()
+
     def optimality(self, text: str) -> float:
         """The score of one walk, in [0, 1]; 0 if it leaves the graph or does not arrive."""
         shortest = self.distances(self.edges)[self.symbols.find(text[0])]

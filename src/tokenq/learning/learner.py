@@ -1,11 +1,11 @@
 """One gradient step: the only place where losses are reduced, weighted, clipped and turned into priorities."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NoReturn, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from jaxtyping import Bool, Float, Int
@@ -15,7 +15,7 @@ from tokenq.errors import ConfigError, Diverged
 from tokenq.learning.microbatches import split
 from tokenq.learning.objectives import Loss
 from tokenq.learning.objectives import Target as TargetValues
-from tokenq.learning.scaling import PerPrompt, RawRewards, ReturnStatistics, Standardise, WorstIsZero
+from tokenq.learning.scaling import PerPrompt, RawRewards, ReturnStatistics, Standardise, WorstIsZero, returns_from
 from tokenq.learning.target import Target
 from tokenq.learning.values import ActionValues, Head, Logits, Raw
 from tokenq.ops import schedules
@@ -136,20 +136,17 @@ class Learner:
 
     def observe(self, episodes: Iterable[Episode]) -> None:
         """Take the returns of new episodes into the running statistics."""
-        returns = (episode.total_reward for episode in episodes)
-        self.statistics.observe(value for value in returns if not math.isnan(value))
+        rated = (episode for episode in episodes if not np.isnan(episode.rewards).all())
+        self.statistics.observe(returns_from(e, self.objective.gamma, self.clock == "turn") for e in rated)
 
     def scaled(self, batch: Batch) -> Batch:
-        """The batch with its rewards and its clock as they are learned: shifted once, where an episode terminates.
-
-        A truncated episode is not shifted: the value that it bootstraps from already is.
-        """
+        """The batch with its rewards and its clock as they are learned; see `learning.scaling`."""
         offset, scale = self.scale.affine(self.statistics)
+        batch = batch if self.clock == "turn" else replace(batch, time=None)
         rewards = batch.rewards
         if (offset, scale) != (0.0, 1.0):
-            rewards = rewards * scale + offset * (batch.decided & (batch.continues == 0))
-        time = batch.time if self.clock == "turn" else None
-        return replace(batch, rewards=rewards.masked_fill(~batch.rated, 0.0), time=time)
+            rewards = rewards * scale + offset * (1 - batch.discounts(self.objective.gamma)) * batch.decided
+        return replace(batch, rewards=rewards.masked_fill(~batch.rated, 0.0))
 
     def updates(self, batches: Sequence[Batch], since: int = 0) -> Iterator[Report]:
         """One update on each batch from number `since` on; those before it were made already.

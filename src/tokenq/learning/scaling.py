@@ -1,8 +1,9 @@
 """Where zero lies: the offset and the scale that turn rewards into what is learned.
 
 The value of a token that nobody tried stays near its start, zero. Offline, zero should therefore be the worst outcome
-(untried is bad); with fresh text, the average one. The offset belongs to the whole return and is added once, where an
-episode terminates; the scale belongs to every reward.
+(untried is bad); with fresh text, the average one. The scale belongs to every reward. The offset o belongs to every
+return: each decision pays what the value after it lacks of it, o·(1 − discount), which with γ = 1 is all of it where an
+episode terminates and nothing elsewhere. Such a potential changes no policy (Ng et al. 1999).
 
 Returns of one prompt differ from those of another more than good completions from bad ones where prompts are unequal.
 Online, with several completions a prompt, what the others got can be taken off before an episode is stored.
@@ -12,10 +13,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Float
+
+from tokenq.types import Episode
+
 
 @dataclass
 class ReturnStatistics:
-    """Running statistics of undiscounted episode returns (Welford's method); part of the run's state."""
+    """Running statistics of episode returns (Welford's method), and extremes over all their decisions: run state."""
 
     count: int = 0
     mean: float = 0.0
@@ -23,20 +29,30 @@ class ReturnStatistics:
     smallest: float = math.inf
     largest: float = -math.inf
 
-    def observe(self, returns: Iterable[float]) -> None:
-        """Take in the returns of new episodes."""
-        for value in returns:
+    def observe(self, returns: Iterable[Float[np.ndarray, "N"]]) -> None:
+        """Take in new episodes: the returns from each of their decisions on, the first of which is the episode's."""
+        for values in returns:
+            value = float(values[0])
             self.count += 1
             delta = value - self.mean
             self.mean += delta / self.count
             self.squares += delta * (value - self.mean)
-            self.smallest = min(self.smallest, value)
-            self.largest = max(self.largest, value)
+            self.smallest = min(self.smallest, float(values.min()))
+            self.largest = max(self.largest, float(values.max()))
 
     @property
     def deviation(self) -> float:
         """Standard deviation of the returns; 0 with fewer than two of them."""
         return math.sqrt(self.squares / self.count) if self.count > 1 else 0.0
+
+
+def returns_from(episode: Episode, gamma: float, per_turn: bool) -> Float[np.ndarray, "N"]:
+    """The discounted return from each decision on, of what was rated; γ for each turn or for each decision."""
+    discounts = gamma ** episode.closes.astype(float) if per_turn else np.full(len(episode.rewards), gamma)
+    returns: Float[np.ndarray, N] = np.nan_to_num(episode.rewards)
+    for n in reversed(range(len(returns) - 1)):
+        returns[n] += discounts[n] * returns[n + 1]
+    return returns
 
 
 @dataclass(frozen=True)

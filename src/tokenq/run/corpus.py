@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from tokenq.config.fields import tag
-from tokenq.config.train import TrainConfig
+from tokenq.config.train import MadeTask, TrainConfig
+from tokenq.envs.text import Game
 from tokenq.errors import ConfigError, DataError
 from tokenq.replay.rows import read_rows
-from tokenq.run.data import OwnRows, read_examples
+from tokenq.run.data import read_examples
 from tokenq.run.given import Given, Rows
 
 
@@ -55,7 +56,9 @@ def _rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
     source = config.dataset or config.prompt_dataset
     if source is not None:
         return read_examples(config, source), source
-    if isinstance(config.task, OwnRows):
+    if isinstance(config.task, MadeTask):
+        return config.task.answers(), tag(type(config.task))
+    if isinstance(config.task, Game):
         return config.task.rows(), tag(type(config.task))
     raise ConfigError("pretrain.dataset: got none, expected a file of texts to learn from")
 

@@ -9,16 +9,15 @@ from typing import Any
 from tokenq.acting.loading_by_name import load_factory, load_reward
 from tokenq.acting.rewards import RewardFunction, Rewards
 from tokenq.config.fields import tag
-from tokenq.config.train import TrainConfig
+from tokenq.config.train import MadeTask, TrainConfig
 from tokenq.envs.guard import Guarded
 from tokenq.envs.text import Game, TextEnvironment
-from tokenq.envs.walks import Walks
 from tokenq.errors import ConfigError, DataError
 from tokenq.nets.reward_model import SequenceClassifierReward
 from tokenq.replay.rows import read_rows
 from tokenq.run.given import Given, Rows
 
-OwnRows = Walks | Game
+OwnRows = MadeTask | Game
 """Tasks that make their own rows and know their bounds."""
 SCORES = frozenset({"reward", "rewards", "label", "chosen"})
 ANSWERS = frozenset({"messages", "completion", "completion_ids", "chosen"})
@@ -67,7 +66,7 @@ def load_data(config: TrainConfig, given: Given) -> Data:
         prompts: dict[int, Mapping[str, Any]] = {}
     elif config.prompt_dataset is not None:
         prompts, prompts_source = read_prompts(config, config.prompt_dataset), config.prompt_dataset
-    elif isinstance(config.task, Walks) and not config.dataset:
+    elif isinstance(config.task, MadeTask) and not config.dataset:
         prompts = _distinct(config.task.prompts())
     else:
         prompts = _distinct(rows, config.prompt_words)
@@ -77,6 +76,8 @@ def load_data(config: TrainConfig, given: Given) -> Data:
         if config.row_task is not None and config.prompt_dataset is not None:
             with _located(eval_source):
                 config.row_task.check(list(prompts.values()), list(evaluated.values()))
+    elif isinstance(config.task, MadeTask) and not config.dataset:
+        evaluated = _distinct(config.task.eval_prompts())
     elif given.eval_rows is not None:
         evaluated, eval_source = _all_prompts(list(given.eval_rows), None, "eval_dataset"), "eval_dataset"
     return Data(
