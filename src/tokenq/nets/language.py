@@ -11,9 +11,14 @@ from transformers import PreTrainedModel
 
 from tokenq.nets.action_values import Dense, Factored
 from tokenq.nets.generation import Policy, complete
+from tokenq.nets.prior_guided import PriorGuided, body
+from tokenq.nets.q_heads import Guided, QHeads
 from tokenq.nets.ragged import by_length
 from tokenq.ops.readout import Readout
 from tokenq.types import Batch
+
+Answers = Dense | Factored | Guided
+"""What a network answers about the actions of texts."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -48,12 +53,14 @@ class LanguageQ(nn.Module):
     The model is used as it is (any `AutoModelForCausalLM` or `AutoModelForSeq2SeqLM`, with or without PEFT adapters)
     and always in evaluation mode: dropout would add noise to values that must start at exactly zero. With an encoder,
     the source is what the state begins with, and the decoder's tokens are read and decided as those of any text.
+    With Q heads the answers are those of the policy that they make together with the model, and text is written by it.
     """
 
-    def __init__(self, model: nn.Module, value_head: ValueHead | None = None) -> None:
+    def __init__(self, model: nn.Module, value_head: ValueHead | None = None, q_heads: QHeads | None = None) -> None:
         super().__init__()
         self.model = model.eval()
         self.value_head = value_head
+        self.q_heads = q_heads
         self.factored = is_factored(model)
 
     @property
@@ -72,7 +79,7 @@ class LanguageQ(nn.Module):
         """Where the parameters are."""
         return next(self.parameters()).device
 
-    def forward(self, batch: Batch) -> Dense | Factored:
+    def forward(self, batch: Batch) -> Answers:
         """Answers to every question about the batch's decision states, from one pass over the texts."""
         texts = batch.texts
         read = (texts.source, texts.source_attention)
@@ -86,12 +93,13 @@ class LanguageQ(nn.Module):
         valid: Bool[Tensor, "B S"],
         source: Int[Tensor, "B E"],
         source_attention: Int[Tensor, "B E"],
-    ) -> Dense | Factored:
+    ) -> Answers:
         """The same for bare tensors; `states` are positions in `tokens`."""
         if not self.factored:
-            return self._dense(inputs(self.causal, tokens, attention, source, source_attention), states)
+            return self._dense(inputs(self.causal, tokens, attention, source, source_attention), states, valid)
         hidden = at_positions(self.hidden(tokens, attention, source, source_attention), states)
-        return Factored(hidden, self.readout, valid, self._state_value(hidden))
+        model = Factored(hidden, self.readout, valid, self._state_value(hidden))
+        return model if self.q_heads is None else self.q_heads.answers(model, hidden, valid)
 
     def hidden(self, tokens: Tensor, attention: Tensor, source: Tensor, source_attention: Tensor) -> Tensor:
         """The last hidden state at every token, [B, L, D], of a model that is factored."""
@@ -110,14 +118,21 @@ class LanguageQ(nn.Module):
         ends: Sequence[int],
     ) -> list[list[int]]:
         """One completion for each prompt (`generation.complete`)."""
-        return complete(self.causal, prompts, sources, policy, max_new_tokens, ends)
+        if self.q_heads is None:
+            return complete(self.causal, prompts, sources, policy, max_new_tokens, ends)
+        with PriorGuided(self.causal, self.q_heads) as guide:
+            return complete(self.causal, prompts, sources, policy, max_new_tokens, ends, guide)
 
-    def _dense(self, read: dict[str, Tensor], states: Tensor) -> Dense:
-        asked = self.value_head is not None
+    def _dense(self, read: dict[str, Tensor], states: Tensor, valid: Tensor) -> Dense | Guided:
+        asked = self.value_head is not None or self.q_heads is not None
         answer = self.model(**read, use_cache=False, output_hidden_states=True if asked else None)
         layers = answer.decoder_hidden_states if self.causal.config.is_encoder_decoder else answer.get("hidden_states")
-        value = self._state_value(at_positions(layers[-1], states)) if asked else None
-        return Dense(at_positions(answer.logits.float(), states), value)
+        logits = at_positions(answer.logits.float(), states)
+        if not asked:
+            return Dense(logits)
+        hidden = at_positions(layers[-1], states)
+        model = Dense(logits, self._state_value(hidden))
+        return model if self.q_heads is None else self.q_heads.answers(model, hidden, valid)
 
     def _state_value(self, hidden: Tensor) -> Tensor | None:
         return None if self.value_head is None else self.value_head(hidden)
@@ -165,10 +180,9 @@ def inputs(
 def trunk(causal: PreTrainedModel, read: dict[str, Tensor]) -> Float[Tensor, "B L D"]:
     """The last hidden state at every token of a text, before the output matrix."""
     if not causal.config.is_encoder_decoder:
-        body: Any = causal.base_model
-        hidden: Tensor = body(**read, use_cache=False).last_hidden_state
+        hidden: Tensor = body(causal)(**read, use_cache=False).last_hidden_state
         return hidden
-    encoder, decoder = causal.get_encoder(), causal.get_decoder()
+    encoder, decoder = causal.get_encoder(), body(causal)
     encoded = encoder(input_ids=read["input_ids"], attention_mask=read["attention_mask"]).last_hidden_state
     decoded: Tensor = decoder(
         input_ids=read["decoder_input_ids"],

@@ -7,7 +7,7 @@ import numpy as np
 from tokenq.evaluation.policy import Evaluation
 from tokenq.learning.diagnostics import calibration
 from tokenq.learning.scaling import PerPrompt
-from tokenq.nets.loading import save_model
+from tokenq.nets.loading import save_network
 from tokenq.replay.collate import collate_all
 from tokenq.run.figures import draw_calibration, draw_curves
 from tokenq.run.folder import whole_folder
@@ -23,7 +23,7 @@ def finish(session: Session) -> Summary:
     """Write everything that a run leaves behind, print before, after and best, and return the summary."""
     folder, learner = session.folder, session.learner
     with whole_folder(folder / "model") as place:
-        save_model(session.network.model, session.tokenizer, place, session.network.value_head)
+        save_network(session.network, session.tokenizer, place)
     evaluation = session.evaluator.evaluate() if session.evaluator else None
     summary = Summary(
         task=session.data.name,
