@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tokenq.nets.action_values import Dense, Factored
 from tokenq.ops.policies import prior_guided
-from tokenq.ops.readout import Readout, rows_per_chunk
+from tokenq.ops.readout import Readout
 
 NAMES = ("first", "second")
 """Of the Q heads; numbers would read like those of layers."""
@@ -78,7 +78,7 @@ class Guided:
     """
 
     policy: Dense | Factored
-    heads: tuple[Factored, ...]
+    heads: tuple[Dense | Factored, ...]
     valid: Bool[Tensor, "B S"]
     beta: float
     top_k: int
@@ -101,9 +101,8 @@ class Guided:
 
     def among(self, candidates: Int[Tensor, "B S k"]) -> Float[Tensor, "B S k"]:
         """The log-probabilities of k candidate tokens per state."""
-        parts = candidates[self.valid].split(rows_per_chunk(self.heads[0].readout.weight.shape[0]))
-        found = [log.gather(-1, part) for log, part in zip(self._chunks(), parts, strict=True)]
-        return self._scatter(torch.cat(found))
+        asked = iter(candidates[self.valid].split(1))
+        return self._answer(lambda log: log.gather(-1, torch.cat([next(asked) for _ in log])))
 
     @property
     def logsumexp(self) -> Float[Tensor, "B S"]:
