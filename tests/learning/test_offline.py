@@ -244,12 +244,27 @@ def test_learned_values_and_the_cloned_policy_are_the_exact_ones(
         q, log = objective.values.q(found, batch), found.policy.log_probability(batch.actions, 0)
     expected = exact(backup)
     places = [(row, n, text[: n + 1]) for row, text in enumerate(TEXTS) for n in range(len(text))]
-    assert max(abs(float(q[row, n]) - expected[before]) for row, n, before in places) < 0.03
+    assert max(abs(float(q[row, n]) - expected[before]) for row, n, before in places) < 0.05
     assert np.ptp([expected[(a,)] for a in range(3)]) > 0.2, "equal values would prove nothing"
     taken = Counter(before for *_, before in places)
     passed = Counter(before[:-1] for *_, before in places)
     for row, n, before in places:
         assert float(log[row, n].exp()) == pytest.approx(taken[before] / passed[before[:-1]], abs=0.05)
+
+
+def test_heads_have_their_own_rate_and_their_own_clip(
+    learner_for: Callable[..., Learner], random_episodes: Callable[..., list[Episode]], recorded: Callable[..., Batch]
+) -> None:
+    objective = ILQL(Heads(samples=0, learning_rate=0.5, max_grad_norm=1e-3))
+    learner = learner_for(objective, learning_rate=1e-4, warmup_steps=2, max_grad_norm=1e-2)
+    report = learner.update(recorded(LanguageQ(learner.network.model), random_episodes(6)))
+    assert [group["lr"] for group in learner.optimiser.param_groups] == [0.5e-4, 0.25]
+    moments = {name: learner.optimiser.state[p]["exp_avg"] * 10 for name, p in learner.network.named_parameters()}
+    heads = torch.cat([m.flatten() for name, m in moments.items() if name.startswith("q_heads.")])
+    policy = torch.cat([m.flatten() for name, m in moments.items() if not name.startswith("q_heads.")])
+    assert float(heads.norm()) == pytest.approx(1e-3, rel=1e-3)
+    assert float(policy.norm()) == pytest.approx(1e-2, rel=1e-3)
+    assert report.metrics["grad_norm/q_heads"] > 1e-3
 
 
 def test_soft_has_nothing_to_do_with_heads() -> None:

@@ -127,7 +127,9 @@ class Learner:
         if not heads:
             return [policy]
         if not isinstance(self.head, Head | Heads):
-            raise ConfigError("values: the network has Q heads or a value head that this objective never trains; load it without")
+            raise ConfigError(
+                "values: the network has Q heads or a value head that this objective never trains; load it without"
+            )
         return [policy, {"params": heads, "base": self.head.learning_rate, "lr": rate}]
 
     def observe(self, episodes: Iterable[Episode]) -> None:

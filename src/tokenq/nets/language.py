@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from tokenq.nets.action_values import Dense, Factored
 from tokenq.nets.generation import Policy, complete
-from tokenq.nets.prior_guided import PriorGuided, body
+from tokenq.nets.prior_guided import PriorGuided
 from tokenq.nets.q_heads import Guided, QHeads
 from tokenq.nets.ragged import by_length
 from tokenq.ops.readout import Readout
@@ -180,9 +180,10 @@ def inputs(
 def trunk(causal: PreTrainedModel, read: dict[str, Tensor]) -> Float[Tensor, "B L D"]:
     """The last hidden state at every token of a text, before the output matrix."""
     if not causal.config.is_encoder_decoder:
-        hidden: Tensor = body(causal)(**read, use_cache=False).last_hidden_state
+        body: Any = causal.base_model
+        hidden: Tensor = body(**read, use_cache=False).last_hidden_state
         return hidden
-    encoder, decoder = causal.get_encoder(), body(causal)
+    encoder, decoder = causal.get_encoder(), causal.get_decoder()
     encoded = encoder(input_ids=read["input_ids"], attention_mask=read["attention_mask"]).last_hidden_state
     decoded: Tensor = decoder(
         input_ids=read["decoder_input_ids"],

@@ -31,7 +31,7 @@ class PriorGuided(LogitsProcessor):
         self._hook: Any = None
 
     def __enter__(self) -> "PriorGuided":
-        self._hook = body(self.model).register_forward_hook(self._remember)
+        self._hook = self.model.get_decoder().register_forward_hook(self._remember)
         return self
 
     def __exit__(
@@ -51,9 +51,3 @@ class PriorGuided(LogitsProcessor):
                 "`generate` of the model that it was made with"
             )
         return self.heads.guided(scores, self._last)
-
-
-def body(causal: PreTrainedModel) -> nn.Module:
-    """What computes the hidden states that the output matrix is multiplied with."""
-    part: nn.Module = causal.get_decoder() if causal.config.is_encoder_decoder else causal.base_model
-    return part
