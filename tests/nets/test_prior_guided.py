@@ -71,10 +71,9 @@ def test_draws_follow_the_formula(tiny: Tiny) -> None:
 
 def test_only_the_models_own_best_tokens_are_written_under_a_cut(tiny: Tiny) -> None:
     model = tiny().eval()
+    network = LanguageQ(model, q_heads=heads(beta=1000.0, top_k=2))
     for prompt in PROMPTS:
-        (token,) = LanguageQ(model, q_heads=heads(beta=1000.0, top_k=2)).complete(
-            [prompt], NO_SOURCE, greedy, 1, NEVER
-        )[0]
+        (token,) = network.complete([prompt], NO_SOURCE, greedy, 1, NEVER)[0]
         assert token in model(torch.tensor([prompt])).logits[0, -1].topk(2).indices
 
 

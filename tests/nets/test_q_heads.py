@@ -102,13 +102,11 @@ def test_the_gradient_of_every_question_reaches_what_it_should(
             {"trunk"} if any("mlp" in name for name in moved) else set()
         )
 
-    assert reached(lambda found: found.heads[0].at(batch.actions)) == {"q_heads.q.first.outer", "trunk"}
-    assert reached(lambda found: found.heads[1].log_probability(batch.actions, 2)) == {
-        "q_heads.q.second.outer",
-        "trunk",
-    }
+    actions = batch.actions
+    assert reached(lambda found: found.heads[0].at(actions)) == {"q_heads.q.first.outer", "trunk"}
+    assert reached(lambda found: found.heads[1].log_probability(actions, 2)) == {"q_heads.q.second.outer", "trunk"}
     assert reached(lambda found: found.state_value) == {"q_heads.value.outer", "trunk"}
-    assert reached(lambda found: found.policy.log_probability(batch.actions, 2)) == {"model.lm_head", "trunk"}
+    assert reached(lambda found: found.policy.log_probability(actions, 2)) == {"model.lm_head", "trunk"}
 
 
 @pytest.mark.parametrize(("count", "value"), [(1, False), (2, True)])

@@ -47,6 +47,7 @@ def test_the_model_is_a_plain_checkpoint_with_heads_beside_it(finished: Path) ->
     assert {key.removesuffix(".outer.weight") for key in heads if key.endswith("outer.weight")} == HEADS[name]
     assert all(heads[f"{head}.outer.weight"].abs().max() > 0 for head in HEADS[name])
     assert AutoModelForCausalLM.from_pretrained(finished / "model").config.vocab_size == 23
+    assert 'load_q_heads("model", beta=30' in (finished / "README.md").read_text()
     size = sum(tensor.numel() * tensor.element_size() for tensor in heads.values())
     assert json.loads((finished / "summary.json").read_text())["target_bytes"] == size
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]

@@ -127,9 +127,8 @@ class Learner:
         if not heads:
             return [policy]
         if not isinstance(self.head, Head | Heads):
-            raise ConfigError(
-                "values: the network has Q heads or a value head that this objective never trains; load it without"
-            )
+            unused = "the network has Q heads or a value head that this objective never trains"
+            raise ConfigError(f"values: {unused}; load it without")
         return [policy, {"params": heads, "base": self.head.learning_rate, "lr": rate}]
 
     def observe(self, episodes: Iterable[Episode]) -> None:

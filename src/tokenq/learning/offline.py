@@ -29,7 +29,7 @@ def one_head() -> Heads:
 
 @dataclass(frozen=True)
 class ILQL:
-    """Implicit language Q-learning (Snell et al. 2023, arXiv 2206.11871, section 4.1).
+    """Implicit language Q-learning (Snell et al. 2023, arXiv 2206.11871).
 
     y = r + γ·c·V(s'); V is the τ-expectile of min_i Q̄_i(s, a) over the actions in the data, so that a maximum over
     them is approached and no other action is ever asked for.
@@ -43,7 +43,7 @@ class ILQL:
     """Discount per decision, in [0, 1]."""
     tau: float = 0.7
     """τ in (0, 1): V is the mean over the actions in the data at 0.5 and nears their maximum at 1."""
-    conservative: float = 0.1
+    conservative: float = 0.02
     """α >= 0, the weight of the conservative term."""
     cloning: float = 1.0
     """w >= 0, the weight of cloning the data."""
@@ -85,7 +85,7 @@ class CQL:
     """Which actions the maximum runs over."""
     gamma: float = 0.99
     """Discount per decision, in [0, 1]."""
-    conservative: float = 0.1
+    conservative: float = 0.02
     """α >= 0, the weight of the conservative term."""
     cloning: float = 1.0
     """w >= 0, the weight of cloning the data."""
@@ -122,7 +122,7 @@ class CQL:
 class MC:
     """Monte-Carlo regression: Q(s_n, a_n) is fitted to the discounted return that followed.
 
-    The baseline of Abdulhai et al. 2023 (LMRL-Gym, arXiv 2311.18232, section 5): the value of the policy that wrote
+    The baseline of Abdulhai et al. 2023 (LMRL-Gym, arXiv 2311.18232): the value of the policy that wrote
     the data, improved once, by guidance. A decision before one that nobody rated, whose return is not known, bootstraps
     there: y_n = r_n + γ·c_n·min_i Q̄_i(s_{n+1}, a_{n+1}).
     """
@@ -133,7 +133,7 @@ class MC:
     """How Q guides the model when text is written."""
     gamma: float = 0.99
     """Discount per decision, in [0, 1]."""
-    conservative: float = 0.1
+    conservative: float = 0.02
     """α >= 0, the weight of the conservative term."""
     cloning: float = 1.0
     """w >= 0, the weight of cloning the data."""

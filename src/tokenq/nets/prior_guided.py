@@ -26,7 +26,7 @@ class PriorGuided(LogitsProcessor):
 
     def __init__(self, model: PreTrainedModel, heads: QHeads) -> None:
         self.model = model
-        self.heads = heads
+        self.heads = heads.to(model.device)
         self._last: Tensor | None = None
         self._hook: Any = None
 

@@ -19,8 +19,8 @@ def huber(prediction: Float[Tensor, "*any"], target: Float[Tensor, "*any"], delt
 def expectile(prediction: Float[Tensor, "*any"], target: Float[Tensor, "*any"], tau: float) -> Float[Tensor, "*any"]:
     """|τ − 1(target < prediction)|·(target − prediction)²: its minimum is the τ-expectile of the targets.
 
-    Kostrikov et al. 2022 (IQL, arXiv 2110.06169), eq. 5. τ = ½ is `squared_error`, whose minimum is the mean; as τ goes
-    to 1 the minimum goes to the largest target.
+    The expectile loss of Kostrikov et al. 2022 (IQL, arXiv 2110.06169). τ = ½ is `squared_error`, whose minimum is the
+    mean; as τ goes to 1 the minimum goes to the largest target.
     """
     difference = target - prediction
     return (tau - (difference < 0).to(difference.dtype)).abs() * difference**2

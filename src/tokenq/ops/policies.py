@@ -32,8 +32,8 @@ def prior_guided(
 ) -> Float[Tensor, "*B A"]:
     """Log-probabilities of π(a) ∝ π_β(a)·exp(β·Q(a)), where π_β is the softmax of `logits` cut to its `top_k` best.
 
-    Snell et al. 2023 (ILQL, arXiv 2206.11871), section 5.4. Their advantage Q − V is the same policy: V is one number
-    for all actions. `top_k` = 0 cuts nothing.
+    The policy extraction of Snell et al. 2023 (ILQL, arXiv 2206.11871). Their advantage Q − V makes the same policy: V
+    is one number for all actions. `top_k` = 0 cuts nothing.
     """
     return (boltzmann(logits, 1.0, top_k) + beta * values.float()).log_softmax(dim=-1)
 
