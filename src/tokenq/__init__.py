@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from tokenq.learning.objectives import DoubleDQN as DoubleDQN
     from tokenq.learning.objectives import Munchausen as Munchausen
     from tokenq.learning.objectives import Soft as Soft
+    from tokenq.learning.offline import CQL as CQL
+    from tokenq.learning.offline import ILQL as ILQL
+    from tokenq.learning.offline import MC as MC
     from tokenq.learning.q_lambda import QLambda as QLambda
     from tokenq.learning.scaling import PerPrompt as PerPrompt
     from tokenq.learning.scaling import RawRewards as RawRewards
@@ -42,9 +45,13 @@ if TYPE_CHECKING:
     from tokenq.learning.target import HeadOnly as HeadOnly
     from tokenq.learning.target import LastLayers as LastLayers
     from tokenq.learning.target import TargetConfig as TargetConfig
+    from tokenq.learning.values import Guidance as Guidance
     from tokenq.learning.values import Head as Head
+    from tokenq.learning.values import Heads as Heads
     from tokenq.learning.values import Logits as Logits
     from tokenq.learning.values import Raw as Raw
+    from tokenq.nets.loading import load_q_heads as load_q_heads
+    from tokenq.nets.prior_guided import PriorGuided as PriorGuided
     from tokenq.replay.buffer import Replay as Replay
     from tokenq.replay.samplers import Prioritised as Prioritised
     from tokenq.replay.samplers import Recent as Recent
@@ -61,6 +68,7 @@ _HOMES = {
     "Batch": "types",
     "Boltzmann": "acting.explore",
     "C51": "learning.distributional",
+    "CQL": "learning.offline",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "ControlConfig": "config.control",
@@ -71,16 +79,21 @@ _HOMES = {
     "Episode": "types",
     "EpsilonGreedy": "acting.explore",
     "Full": "learning.target",
+    "Guidance": "learning.values",
     "Head": "learning.values",
     "HeadOnly": "learning.target",
+    "Heads": "learning.values",
+    "ILQL": "learning.offline",
     "LastLayers": "learning.target",
     "Logits": "learning.values",
+    "MC": "learning.offline",
     "Munchausen": "learning.objectives",
     "NoTarget": "learning.sync",
     "PerPrompt": "learning.scaling",
     "Periodic": "learning.sync",
     "Polyak": "learning.sync",
     "PretrainConfig": "config.supervised",
+    "PriorGuided": "nets.prior_guided",
     "Prioritised": "replay.samplers",
     "QLambda": "learning.q_lambda",
     "QRDQN": "learning.distributional",
@@ -101,6 +114,7 @@ _HOMES = {
     "UserError": "errors",
     "Walks": "envs.walks",
     "WorstIsZero": "learning.scaling",
+    "load_q_heads": "nets.loading",
 }
 
 __all__ = sorted(_HOMES)

@@ -8,7 +8,7 @@ from typing import Any
 from tokenq.acting.rewards import RewardFunction
 from tokenq.config.train import TrainConfig
 from tokenq.errors import ConfigError
-from tokenq.nets.loading import save_model
+from tokenq.nets.loading import save_network
 from tokenq.run.given import Given
 from tokenq.run.report import Summary
 from tokenq.run.session import Session
@@ -99,7 +99,7 @@ class QTrainer:
         """Write a plain Hugging Face checkpoint."""
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        save_model(self.session.network.model, self.session.tokenizer, folder, self.session.network.value_head)
+        save_network(self.session.network, self.session.tokenizer, folder)
 
 
 def _listed(functions: Reward | Sequence[Reward]) -> list[Reward]:

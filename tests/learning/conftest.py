@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 import torch
@@ -11,11 +11,13 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tokenq.learning.learner import Learner, Objective, Optimisation
+from tokenq.learning.offline import Guided
 from tokenq.learning.scaling import RawRewards
 from tokenq.learning.sync import Periodic
 from tokenq.learning.target import Target, TargetConfig
 from tokenq.learning.values import Head
 from tokenq.nets.language import LanguageQ, ValueHead
+from tokenq.nets.q_heads import QHeads
 from tokenq.types import Batch, References, Texts
 
 
@@ -86,6 +88,10 @@ def toy() -> type[Toy]:
     return Toy
 
 
+def guided(objective: Any) -> TypeGuard[Guided]:
+    return isinstance(objective, Guided)
+
+
 @pytest.fixture
 def learner_for(tiny: Callable[..., PreTrainedModel]) -> Callable[..., Learner]:
     """A learner on a tiny GPT-2, with a target that never moves unless `target` says otherwise."""
@@ -100,7 +106,9 @@ def learner_for(tiny: Callable[..., PreTrainedModel]) -> Callable[..., Learner]:
     ) -> Learner:
         model = tiny(family, vocabulary)
         torch.manual_seed(1)
-        network = LanguageQ(model, ValueHead(16) if isinstance(objective.values, Head) else None)
+        value_head = ValueHead(16) if isinstance(objective.values, Head) else None
+        heads = QHeads(16, vocabulary, objective.values.count, objective.has_value) if guided(objective) else None
+        network = LanguageQ(model, value_head, heads)
         lagging = Target(network, target or TargetConfig(Periodic(10**6)), seed=0)
         settings = Optimisation(**optimisation)
         return Learner(network, objective, lagging, scale or RawRewards(), settings, Accelerator(cpu=True))

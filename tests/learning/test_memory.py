@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tokenq.learning.diagnostics import diagnose
 from tokenq.learning.learner import Learner
 from tokenq.learning.objectives import DoubleDQN, Plausible, Soft
-from tokenq.learning.values import Head, Logits
+from tokenq.learning.offline import CQL, ILQL, MC, Guided
+from tokenq.learning.values import Head, Heads, Logits
 from tokenq.nets.likelihood import next_token_loss
 from tokenq.nets.reference import Reference, log_probabilities
 from tokenq.ops.readout import CHUNK
@@ -68,11 +69,15 @@ SOFT, HEAD, DOUBLE = Soft(Logits(), lam=0.9), Soft(Head(samples=4), lam=0.9), Do
 
 @pytest.mark.parametrize(
     ("objective", "use"),
-    [(SOFT, update), (HEAD, update), (DOUBLE, update), (SOFT, pretraining), (SOFT, record), (SOFT, reading)],
-    ids=["soft", "head", "double_dqn", "pretraining", "record", "diagnostics"],
+    [
+        *((objective, update) for objective in (SOFT, HEAD, DOUBLE, ILQL(), CQL(Heads(2)), MC())),
+        *((SOFT, use) for use in (pretraining, record, reading)),
+        (ILQL(), reading),
+    ],
+    ids=["soft", "head", "double_dqn", "ilql", "cql", "mc", "pretraining", "record", "diagnostics", "guided"],
 )
 def test_largest_tensor_is_a_chunk(
-    objective: Soft | DoubleDQN, use: Use, learner_for: Callable[..., Learner], recorded: Callable[..., Batch]
+    objective: Soft | DoubleDQN | Guided, use: Use, learner_for: Callable[..., Learner], recorded: Callable[..., Batch]
 ) -> None:
     learner = learner_for(objective, vocabulary=V)
     batch = recorded(learner.network, long_episodes(), objective.plausible)

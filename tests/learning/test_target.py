@@ -11,6 +11,7 @@ from tokenq.learning.sync import NoTarget, Periodic
 from tokenq.learning.target import Adapter, Full, HeadOnly, LastLayers, Target, TargetConfig
 from tokenq.nets.language import LanguageQ, ValueHead
 from tokenq.nets.loading import Lora, with_adapter
+from tokenq.nets.q_heads import QHeads
 from tokenq.types import Batch, Episode
 
 Tiny = Callable[..., PreTrainedModel]
@@ -96,6 +97,25 @@ def test_head_only_unties_the_matrix_while_hidden_states_stay_equal(
     assert target.network.causal.get_input_embeddings().weight is network.causal.get_input_embeddings().weight
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama", "opt"])
+def test_of_a_model_with_q_heads_these_alone_lag_and_with_every_other_scope_they_do_too(
+    family: str, tiny: Tiny, random_episodes: Episodes, recorded: Recorded
+) -> None:
+    network = LanguageQ(tiny(family), q_heads=QHeads(D, V, 2, True))
+    names = {name for name, _ in network.named_parameters() if name.startswith("q_heads.")}
+    batch = recorded(LanguageQ(network.model), random_episodes(3))
+    target = target_of(network, HeadOnly())
+    assert {pair.name for pair in target.pairs} == names
+    # Two of norm 2·D, D·2D + 2D and 2D·V + V, one of the same with 1 for V.
+    assert target.bytes == FLOAT * (3 * (2 * D + D * 2 * D + 2 * D) + (2 * D + 1) * (2 * V + 1))
+    shift(network)
+    assert torch.equal(target.network(batch).policy.hidden, network(batch).policy.hidden)
+    assert not torch.equal(target.network(batch).state_value, network(batch).state_value)
+    for scope in (Full(), LastLayers(1)):
+        assert names < {pair.name for pair in target_of(network, scope).pairs}
+    assert not any(".0." in pair.name for pair in target_of(network, LastLayers(1)).pairs)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_last_layers_share_everything_below(family: str, tiny: Tiny) -> None:
     network = LanguageQ(tiny(family), ValueHead(D))
@@ -119,6 +139,8 @@ def test_adapter_scope_copies_the_adapter_alone(tiny: Tiny, random_episodes: Epi
     # Two layers; q maps 16 to 16 and v 16 to 8; A is [3, 16], B [out, 3].
     assert target.bytes == FLOAT * 2 * (3 * 16 + 16 * 3 + 3 * 16 + 8 * 3)
     assert {"lora_A" in pair.name or "lora_B" in pair.name for pair in target.pairs} == {True}
+    headed = LanguageQ(model, q_heads=QHeads(D, V, 1, False))
+    assert len(target_of(headed, Adapter()).pairs) == len(target.pairs) + 6
     batch = recorded(network, random_episodes(2))
     start = target.network(batch).at(batch.actions)
     shift(network)

@@ -1,8 +1,10 @@
 """The loss and its reduction."""
 
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tokenq.ops.losses import huber, masked_mean, squared_error
+from tokenq.ops.losses import expectile, huber, masked_mean, squared_error
 
 
 def test_gradient_of_the_squared_error_is_the_difference() -> None:
@@ -26,3 +28,24 @@ def test_masked_mean_ignores_even_nan_outside_the_mask() -> None:
     values = torch.tensor([[1.0, torch.nan], [torch.inf, 5.0]])
     assert masked_mean(values, torch.tensor([[True, False], [False, True]])) == 3.0
     assert masked_mean(values, torch.zeros(2, 2, dtype=torch.bool)) == 0.0
+
+
+def test_expectile_weighs_what_lies_above_by_tau_and_what_lies_below_by_the_rest() -> None:
+    prediction = torch.zeros(2, requires_grad=True)
+    loss = expectile(prediction, torch.tensor([2.0, -2.0]), 0.75)
+    loss.sum().backward()
+    assert loss.tolist() == [3.0, 1.0]
+    assert prediction.grad is not None and prediction.grad.tolist() == [-3.0, 1.0]
+
+
+def test_expectile_of_two_values() -> None:
+    """0 and 1 in equal numbers, τ = 0.8: 0.8·(1 − v) = 0.2·v at v = 0.8."""
+    prediction = torch.full((2,), 0.8, requires_grad=True)
+    expectile(prediction, torch.tensor([0.0, 1.0]), 0.8).sum().backward()
+    assert prediction.grad is not None and abs(float(prediction.grad.sum())) < 1e-6
+
+
+@given(st.floats(-5, 5), st.floats(-5, 5))
+def test_the_expectile_of_one_half_is_the_squared_error(prediction: float, target: float) -> None:
+    pair = torch.tensor([prediction]), torch.tensor([target])
+    assert torch.allclose(expectile(*pair, 0.5), squared_error(*pair))

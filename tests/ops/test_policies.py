@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenq.ops.policies import boltzmann, epsilon_greedy
+from tokenq.ops.policies import boltzmann, epsilon_greedy, prior_guided
 
 # Probabilities 1/2, 1/4, 1/8, 1/8.
 EIGHTHS = torch.tensor([[math.log(4), math.log(2), 0.0, 0.0]])
@@ -50,3 +50,23 @@ def test_both_are_distributions(values: list[float], epsilon: float) -> None:
     row = torch.tensor([values])
     for log in (boltzmann(row, 0.5, 3, 0.8), epsilon_greedy(row, epsilon)):
         assert log.exp().sum().item() == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("beta", "top_k", "expected"),
+    [
+        (0.0, 0, [4 / 8, 2 / 8, 1 / 8, 1 / 8]),
+        (1.0, 0, [4 / 17, 4 / 17, 8 / 17, 1 / 17]),
+        (2.0, 0, [4 / 77, 8 / 77, 64 / 77, 1 / 77]),
+        (1.0, 2, [1 / 2, 1 / 2, 0, 0]),
+        (0.0, 1, [1, 0, 0, 0]),
+    ],
+)
+def test_prior_guided_multiplies_the_prior_with_the_exponential_of_the_value(
+    beta: float, top_k: int, expected: list[float]
+) -> None:
+    """exp Q = 1, 2, 8, 1 on a prior of 4, 2, 1, 1 eighths; a cut leaves nothing to value beyond it."""
+    values = torch.tensor([[0.0, math.log(2), math.log(8), 0.0]])
+    for shift in (0.0, -3.0):  # a state's value changes nothing
+        guided = prior_guided(EIGHTHS + 5, values + shift, beta, top_k)
+        assert guided.exp()[0].tolist() == pytest.approx(expected)

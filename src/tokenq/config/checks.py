@@ -28,8 +28,8 @@ def positive(config: Any, *names: str) -> None:
 
 
 def not_negative(config: Any, *names: str) -> None:
-    """Each named field is a finite number of at least zero."""
+    """Each named field is None or a finite number of at least zero."""
     for name in names:
         value = getattr(config, name)
-        if not 0 <= value < float("inf"):
+        if value is not None and not 0 <= value < float("inf"):
             raise ConfigError(f"{name}: got {value}, expected a finite number >= 0")

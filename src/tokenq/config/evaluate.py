@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from tokenq.config.checks import at_least, checked_seed, positive
+from tokenq.config.checks import at_least, checked_seed, not_negative, positive
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class EvaluateConfig:
     """Completions, >= 1."""
     temperature: float = 1.0
     """Temperature of the drawn completions, > 0; greedy ones are measured as well."""
+    beta: float | None = None
+    """How much the Q heads of the run have to say, >= 0 (`guidance.beta`); null: as much as while it trained."""
     seed: int = 0
     """Seed of the draw, >= 0."""
     gif: str | None = None
@@ -28,5 +30,6 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         checked_seed(self.seed)
+        not_negative(self, "beta")
         at_least(self, 1, "eval_samples")
         positive(self, "temperature")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from tokenq.acting.explore import Boltzmann
-from tokenq.config.checks import at_least, checked_seed
+from tokenq.config.checks import at_least, checked_seed, not_negative
 from tokenq.errors import ConfigError
 
 
@@ -27,11 +27,14 @@ class GenerateConfig:
     """Draw from the smallest set of tokens with this probability, in (0, 1]."""
     greedy: bool = False
     """Always take the best token; temperature, top_k and top_p then say nothing."""
+    beta: float | None = None
+    """How much the Q heads of the run have to say, >= 0 (`guidance.beta`); null: as much as while it trained."""
     seed: int = 0
     """Seed of the draw, >= 0."""
 
     def __post_init__(self) -> None:
         checked_seed(self.seed)
+        not_negative(self, "beta")
         at_least(self, 1, "num_generations", "max_completion_length")
         if not self.prompt:
             raise ConfigError("prompt: got none, expected at least one --prompt TEXT")

@@ -21,6 +21,7 @@ from tokenq.envs.wordle import Wordle
 from tokenq.errors import ConfigError
 from tokenq.learning.learner import Clock
 from tokenq.learning.objectives import DQN, DoubleDQN, Soft
+from tokenq.learning.offline import CQL, ILQL, MC
 from tokenq.learning.scaling import PerPrompt, RawRewards, Standardise, WorstIsZero
 from tokenq.learning.target import TargetConfig
 from tokenq.ops.schedules import Decay
@@ -109,7 +110,7 @@ class TrainConfig:
     """Whether a completion cut off at `max_completion_length` is valued as if it went on; false: it ends there."""
     chat_template: str | None = None
     """Jinja template for conversations, or a file with one; null: the tokenizer's own."""
-    objective: Soft | DQN | DoubleDQN = field(default_factory=Soft)
+    objective: Soft | DQN | DoubleDQN | ILQL | CQL | MC = field(default_factory=Soft)
     """What is learned."""
     clock: Clock = "decision"
     """What `objective.gamma` discounts: every decision (a token), or every turn of a conversation."""

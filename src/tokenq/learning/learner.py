@@ -17,7 +17,7 @@ from tokenq.learning.objectives import Loss
 from tokenq.learning.objectives import Target as TargetValues
 from tokenq.learning.scaling import PerPrompt, RawRewards, ReturnStatistics, Standardise, WorstIsZero, returns_from
 from tokenq.learning.target import Target
-from tokenq.learning.values import ActionValues, Head, Logits, Raw
+from tokenq.learning.values import ActionValues, Head, Heads, Logits, Raw
 from tokenq.ops import schedules
 from tokenq.types import Batch, Episode
 
@@ -31,7 +31,7 @@ class Objective(Protocol):
     """From action values to one loss per decision."""
 
     @property
-    def values(self) -> Raw | Logits | Head:
+    def values(self) -> Raw | Logits | Head | Heads:
         """How logits become Q-values."""
 
     @property
@@ -128,11 +128,13 @@ class Learner:
     def _groups(self) -> list[dict[str, object]]:
         rate = self.optimisation.learning_rate
         policy = {"params": self.parts["trunk"] + self.parts["readout"], "base": rate, "lr": rate}
-        if not self.parts["value_head"]:
+        heads = self.parts["value_head"] + self.parts["q_heads"]
+        if not heads:
             return [policy]
-        if not isinstance(self.head, Head):
-            raise ConfigError("values: the network has a value head that this objective never trains; load it without")
-        return [policy, {"params": self.parts["value_head"], "base": self.head.learning_rate, "lr": rate}]
+        if not isinstance(self.head, Head | Heads):
+            unused = "the network has Q heads or a value head that this objective never trains"
+            raise ConfigError(f"values: {unused}; load it without")
+        return [policy, {"params": heads, "base": self.head.learning_rate, "lr": rate}]
 
     def observe(self, episodes: Iterable[Episode]) -> None:
         """Take the returns of new episodes into the running statistics."""
@@ -216,18 +218,19 @@ class Learner:
         policy = self.parts["trunk"] + self.parts["readout"]
         norm = torch.stack([norms[name] for name in ("trunk", "readout") if name in norms]).norm()
         nn.utils.clip_grads_with_norm_(policy, self.optimisation.max_grad_norm, norm)
-        if isinstance(self.head, Head):
-            head = self.parts["value_head"]
-            nn.utils.clip_grads_with_norm_(head, self.head.max_grad_norm, norms["value_head"])
+        if isinstance(self.head, Head | Heads):
+            part = "value_head" if isinstance(self.head, Head) else "q_heads"
+            nn.utils.clip_grads_with_norm_(self.parts[part], self.head.max_grad_norm, norms[part])
 
 
 def _parts(network: nn.Module) -> dict[str, list[nn.Parameter]]:
     readout = getattr(getattr(network, "readout", None), "weight", None)
-    parts: dict[str, list[nn.Parameter]] = {"trunk": [], "readout": [], "value_head": []}
+    parts: dict[str, list[nn.Parameter]] = {"trunk": [], "readout": [], "value_head": [], "q_heads": []}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            part = "value_head" if name.startswith("value_head.") else "readout" if parameter is readout else "trunk"
-            parts[part].append(parameter)
+            owner = name.partition(".")[0]
+            other = "readout" if parameter is readout else "trunk"
+            parts[owner if owner in ("value_head", "q_heads") else other].append(parameter)
     return parts
 
 

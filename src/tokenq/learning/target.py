@@ -14,6 +14,9 @@ from tokenq.learning.sync import Adaptive, Clock, NoTarget, Pair, Periodic, Poly
 # Of a Transformer, or of a recurrent network of torch.
 _LAYER = re.compile(r"\.(\d+)\.|_l(\d+)$")
 
+HEADS = ("value_head.", "q_heads.")
+"""How the names of parameters begin that no language model has."""
+
 Sync = NoTarget | Periodic | Polyak | RandomPartial | Adaptive
 
 
@@ -39,7 +42,7 @@ class Full:
 
 @dataclass(frozen=True)
 class Adapter:
-    """Only the LoRA adapter lags (and a value head, if there is one); the frozen base is shared."""
+    """Only the LoRA adapter lags (and heads, if there are any); the frozen base is shared."""
 
     def lagged(self, names: list[str]) -> Callable[[str], bool]:
         """Which parameter names lag."""
@@ -47,7 +50,7 @@ class Adapter:
             raise ConfigError(
                 "target.scope: got adapter for a model without adapters; set use_peft to true or use full"
             )
-        return lambda name: "lora_" in name or name.startswith("value_head.")
+        return lambda name: "lora_" in name or name.startswith(HEADS)
 
 
 @dataclass(frozen=True)
@@ -78,14 +81,16 @@ class LastLayers:
 
 @dataclass(frozen=True)
 class HeadOnly:
-    """Only the output matrix and the value head lag; all hidden states are shared."""
+    """Only the Q heads lag, or without them the output matrix and the value head; all hidden states are shared."""
 
     tag: ClassVar[str] = "head"
 
     def lagged(self, names: list[str]) -> Callable[[str], bool]:
         """Which parameter names lag."""
+        if any(name.startswith("q_heads.") for name in names):
+            return lambda name: name.startswith("q_heads.")
         parts = ("lm_head", "classifier", "qa_outputs", "score.")
-        return lambda name: name == "readout" or name.startswith("value_head.") or any(part in name for part in parts)
+        return lambda name: name == "readout" or name.startswith(HEADS) or any(part in name for part in parts)
 
 
 @dataclass(frozen=True)

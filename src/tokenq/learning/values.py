@@ -4,9 +4,11 @@ Objectives ask one of these; these ask an `ActionValues`. Letters: B episodes, N
 k candidates.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -141,3 +143,81 @@ class Head:
         if values.state_value is None:
             raise ConfigError("values: got head for a network without a value head; load the model with one")
         return values.state_value
+
+
+@runtime_checkable
+class HeadedValues(Protocol):
+    """Answers of a model with Q heads: those of the model itself, and those of each head about Q."""
+
+    @property
+    def policy(self) -> ActionValues:
+        """The model's own answers: the policy that is cloned from the data."""
+
+    @property
+    def heads(self) -> Sequence[ActionValues]:
+        """One for each Q head."""
+
+    @property
+    def state_value(self) -> Float[Tensor, "B S"] | None:
+        """V, differentiable; None without a head for it."""
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Q(s, a) = the least answer of one or two heads on the last hidden state; the model itself stays the policy.
+
+    The gradient of a log-probability, be it of the model or of a softmax over Q, is estimated without bias from a few
+    sampled tokens.
+    """
+
+    count: int = 2
+    """Q heads, 1 or 2; of two the lesser answer counts, which keeps chance from being taken for value."""
+    samples: int = 4
+    """Tokens drawn per decision to estimate the gradient's expectation; 0 differentiates the whole softmax."""
+    learning_rate: float = 1e-3
+    """Learning rate of the heads."""
+    max_grad_norm: float = 1.0
+    """Largest norm of the heads' gradient; the language model has its own clip."""
+
+    def __post_init__(self) -> None:
+        if self.count not in (1, 2):
+            raise ConfigError(f"count: got {self.count}, expected 1 or 2")
+        if self.samples < 0:
+            raise ConfigError(f"samples: got {self.samples}, expected an integer >= 0")
+        if self.learning_rate <= 0 or self.max_grad_norm <= 0:
+            raise ConfigError(
+                f"learning_rate, max_grad_norm: got {self.learning_rate}, {self.max_grad_norm}, expected numbers > 0"
+            )
+
+    def headed(self, values: ActionValues) -> HeadedValues:
+        """The answers themselves; raises `ConfigError` if they come from a network without Q heads."""
+        if not isinstance(values, HeadedValues):
+            raise ConfigError("values: got heads for a network without Q heads; load the model with them")
+        return values
+
+    def q(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B N"]:
+        """Q of the taken actions, differentiable."""
+        return torch.stack([head.at(batch.actions) for head in self.headed(values).heads]).amin(0)
+
+    def state_value(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:
+        """V of every state, differentiable."""
+        value = self.headed(values).state_value
+        if value is None:
+            raise ConfigError("values: got a network without a head for V, expected one; load the model with it")
+        return value
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Text is written by π(a|s) ∝ π_β(a|s)·exp(β·(min Q(s, a) − V(s))), where π_β is the model."""
+
+    beta: float = 16.0
+    """β in nats per unit of scaled reward, >= 0: how much Q has to say; 0 leaves the model alone."""
+    top_k: int = 0
+    """Only the k tokens that the model itself finds most probable may be written; 0: all."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta < float("inf"):
+            raise ConfigError(f"beta: got {self.beta}, expected a finite number >= 0")
+        if self.top_k < 0:
+            raise ConfigError(f"top_k: got {self.top_k}, expected an integer >= 0")

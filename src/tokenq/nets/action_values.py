@@ -4,6 +4,7 @@ Both answer the same questions (`learning.values.ActionValues` is the protocol t
 hold differs. Letters: B episodes, N decisions, S = N + 1 states, A actions, V vocabulary, D width, k candidates.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenq.ops.readout import Readout
+from tokenq.ops.readout import Readout, rows_per_chunk
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,10 @@ class Dense:
         actions = torch.nn.functional.pad(best.indices, missing)
         first = (values[..., :1].expand_as(values), actions[..., :1].expand_as(actions))
         return values.where(~impossible, first[0]), actions.where(~impossible, first[1])
+
+    def chunks(self, valid: Bool[Tensor, "B S"]) -> Iterator[Float[Tensor, "m A"]]:
+        """The values of all actions at the states marked in `valid`, a few at a time, without gradient."""
+        yield from self.values.detach()[valid].split(rows_per_chunk(self.values.shape[-1]))
 
     @cached_property
     def entropy(self) -> Float[Tensor, "B S"]:
@@ -150,6 +155,10 @@ class Factored:
         """The k largest logits of each state and their tokens, without gradient."""
         values, tokens = self.readout.top(self._states, k)
         return self._scatter(values), self._scatter(tokens)
+
+    def chunks(self, valid: Bool[Tensor, "B S"]) -> Iterator[Float[Tensor, "m V"]]:
+        """The logits of all tokens at the states marked in `valid`, a few at a time, without gradient."""
+        return self.readout.chunks(self.hidden.detach()[valid])
 
     @cached_property
     def entropy(self) -> Float[Tensor, "B S"]:

@@ -39,6 +39,8 @@ class EncoderQ(nn.Module):
 
     factored = True
     """Nothing here is larger than the answers themselves."""
+    q_heads = None
+    """Its own outputs are the values of its decisions."""
 
     def __init__(self, model: nn.Module, value_head: ValueHead | None = None) -> None:
         super().__init__()

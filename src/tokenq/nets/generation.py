@@ -31,13 +31,14 @@ def complete(
     policy: Policy,
     max_new_tokens: int,
     ends: Sequence[int],
+    *before: LogitsProcessor,
 ) -> list[list[int]]:
     """One completion for each prompt, drawn from `policy` with torch's global generator.
 
     A completion stops after the first token in `ends`, which it includes, or after `max_new_tokens`. Prompts of unequal
     length are padded on the left. A model with an encoder reads `sources`, padded on the right as encoders expect it,
-    and its decoder the prompts, all of one length. The model's own generation config (penalties, cuts, suppressed
-    tokens) has no say.
+    and its decoder the prompts, all of one length. `before` changes logits before the policy sees them. The model's own
+    generation config (penalties, cuts, suppressed tokens) has no say.
     """
     longest, padding = max(len(p) for p in prompts), ends[0]
     tokens = torch.tensor([[padding] * (longest - len(p)) + list(p) for p in prompts])
@@ -62,7 +63,7 @@ def complete(
     try:
         drawn = writer.generate(
             **{name: part.to(causal.device) for name, part in read.items()},
-            logits_processor=LogitsProcessorList([_Behaviour(policy)]),
+            logits_processor=LogitsProcessorList([*before, _Behaviour(policy)]),
         )
     finally:
         writer.generation_config = own

@@ -11,9 +11,14 @@ from transformers import PreTrainedModel
 
 from tokenq.nets.action_values import Dense, Factored
 from tokenq.nets.generation import Policy, complete
+from tokenq.nets.prior_guided import PriorGuided
+from tokenq.nets.q_heads import Guided, QHeads
 from tokenq.nets.ragged import by_length
 from tokenq.ops.readout import Readout
 from tokenq.types import Batch, Texts
+
+Answers = Dense | Factored | Guided
+"""What a network answers about the actions of texts."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -48,12 +53,14 @@ class LanguageQ(nn.Module):
     The model is used as it is (any `AutoModelForCausalLM` or `AutoModelForSeq2SeqLM`, with or without PEFT adapters)
     and always in evaluation mode: dropout would add noise to values that must start at exactly zero. With an encoder,
     the source is what the state begins with, and the decoder's tokens are read and decided as those of any text.
+    With Q heads the answers are those of the policy that they make together with the model, and text is written by it.
     """
 
-    def __init__(self, model: nn.Module, value_head: ValueHead | None = None) -> None:
+    def __init__(self, model: nn.Module, value_head: ValueHead | None = None, q_heads: QHeads | None = None) -> None:
         super().__init__()
         self.model = model.eval()
         self.value_head = value_head
+        self.q_heads = q_heads
         self.factored = is_factored(model)
 
     @property
@@ -72,16 +79,17 @@ class LanguageQ(nn.Module):
         """Where the parameters are."""
         return next(self.parameters()).device
 
-    def forward(self, batch: Batch) -> Dense | Factored:
+    def forward(self, batch: Batch) -> Answers:
         """Answers to every question about the batch's decision states, from one pass over the texts."""
         return self.at_states(batch.texts, batch.valid)
 
-    def at_states(self, texts: Texts, valid: Bool[Tensor, "B S"]) -> Dense | Factored:
+    def at_states(self, texts: Texts, valid: Bool[Tensor, "B S"]) -> Answers:
         """The same for the texts alone."""
         if not self.factored:
-            return self._dense(texts)
+            return self._dense(texts, valid)
         hidden = self.hidden_states(texts)
-        return Factored(hidden, self.readout, valid, self._state_value(hidden))
+        model = Factored(hidden, self.readout, valid, self._state_value(hidden))
+        return model if self.q_heads is None else self.q_heads.answers(model, hidden, valid)
 
     def hidden_states(self, texts: Texts) -> Float[Tensor, "B S D"]:
         """The last hidden state at every decision state, of a model that is factored."""
@@ -104,15 +112,22 @@ class LanguageQ(nn.Module):
         ends: Sequence[int],
     ) -> list[list[int]]:
         """One completion for each prompt (`generation.complete`)."""
-        return complete(self.causal, prompts, sources, policy, max_new_tokens, ends)
+        if self.q_heads is None:
+            return complete(self.causal, prompts, sources, policy, max_new_tokens, ends)
+        with PriorGuided(self.causal, self.q_heads) as guide:
+            return complete(self.causal, prompts, sources, policy, max_new_tokens, ends, guide)
 
-    def _dense(self, texts: Texts) -> Dense:
-        asked = self.value_head is not None
+    def _dense(self, texts: Texts, valid: Tensor) -> Dense | Guided:
+        asked = self.value_head is not None or self.q_heads is not None
         read = inputs(self.causal, texts.tokens, texts.attention, texts.source, texts.source_attention)
         answer = self.model(**read, use_cache=False, output_hidden_states=True if asked else None)
         layers = answer.decoder_hidden_states if self.causal.config.is_encoder_decoder else answer.get("hidden_states")
-        value = self._state_value(at_states(layers[-1], texts)) if asked else None
-        return Dense(at_states(answer.logits.float(), texts), value)
+        logits = at_states(answer.logits.float(), texts)
+        if not asked:
+            return Dense(logits)
+        hidden = at_states(layers[-1], texts)
+        model = Dense(logits, self._state_value(hidden))
+        return model if self.q_heads is None else self.q_heads.answers(model, hidden, valid)
 
     def _state_value(self, hidden: Tensor) -> Tensor | None:
         return None if self.value_head is None else self.value_head(hidden)

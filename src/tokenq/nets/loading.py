@@ -25,9 +25,10 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 import tokenq.nets.recurrent  # noqa: F401  registers the recurrent models with the Auto classes
-from tokenq.errors import ConfigError
+from tokenq.errors import CheckpointError, ConfigError
 from tokenq.nets.encoder import EncoderQ, QNetwork, is_encoder
 from tokenq.nets.language import LanguageQ, ValueHead, plain
+from tokenq.nets.q_heads import QHeads
 
 VALUE_HEAD = "value_head.safetensors"
 PLAIN = (
@@ -35,6 +36,7 @@ PLAIN = (
     "{{ eos_token if message['role'] == 'assistant' else bos_token }}{% endfor %}"
 )
 """A chat template for fresh models: what is heard ends with the begin token, what is said with the end token."""
+Q_HEADS = "q_heads.safetensors"
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,9 @@ def _family(config: Any) -> type:
     return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
 
 
-def q_network(model: nn.Module, value_head: ValueHead | None = None) -> QNetwork:
+def q_network(model: nn.Module, value_head: ValueHead | None = None, q_heads: QHeads | None = None) -> QNetwork:
     """The Q-function that a model is: over its tokens, its labels, or the positions of its source."""
-    return EncoderQ(model, value_head) if is_encoder(model) else LanguageQ(model, value_head)
+    return EncoderQ(model, value_head) if is_encoder(model) else LanguageQ(model, value_head, q_heads)
 
 
 def _cannot_load(what: str, path: str, error: Exception) -> str:
@@ -192,17 +194,21 @@ def context_length(model: nn.Module) -> int | None:
     return getattr(config, "max_position_embeddings", None)
 
 
-def save_model(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path, value_head: ValueHead | None = None
-) -> None:
-    """A plain Hugging Face checkpoint (adapters merged), and the value head in a file of its own."""
+def save_network(network: QNetwork, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """A plain Hugging Face checkpoint (adapters merged), and heads beside the model in files of their own."""
+    save_model(network.model, tokenizer, folder)
+    for name, head in ((VALUE_HEAD, network.value_head), (Q_HEADS, network.q_heads)):
+        if head is not None:
+            save_file(head.state_dict(), folder / name)
+
+
+def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """A plain Hugging Face checkpoint (adapters merged)."""
     merged: Any = model
     if hasattr(model, "merge_and_unload"):
         merged = copy.deepcopy(merged).merge_and_unload()
     merged.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    if value_head is not None:
-        save_file(value_head.state_dict(), folder / VALUE_HEAD)
 
 
 def value_head(model: nn.Module, path: str | None) -> ValueHead:
@@ -212,3 +218,32 @@ def value_head(model: nn.Module, path: str | None) -> ValueHead:
     if saved is not None and saved.is_file():
         head.load_state_dict(load_file(saved))
     return head
+
+
+def q_heads(model: nn.Module, count: int, value: bool, beta: float, top_k: int) -> QHeads:
+    """Fresh Q heads for the model, which answer zero; `QHeads` says what the numbers mean."""
+    if is_encoder(model):
+        raise ConfigError(
+            f"objective: got one with Q heads for {type(plain(model)).__name__}, which writes no tokens; "
+            "expected a language model, or another objective"
+        )
+    output: Any = plain(model).get_output_embeddings()
+    vocabulary, width = output.weight.shape
+    return QHeads(width, vocabulary, count, value, beta, top_k)
+
+
+def load_q_heads(folder: str | Path, beta: float, top_k: int = 0) -> QHeads:
+    """The Q heads that were saved beside a model, to write with at this `beta` and `top_k`.
+
+    Raises `CheckpointError` if there are none.
+    """
+    path = Path(folder) / Q_HEADS
+    if not path.is_file():
+        raise CheckpointError(f"got {folder}, expected the model folder of a run with Q heads, with {Q_HEADS} in it")
+    tensors = load_file(path)
+    vocabulary, _ = tensors["q.first.outer.weight"].shape
+    (width,) = tensors["q.first.norm.weight"].shape
+    count = sum(name.endswith("outer.weight") and name.startswith("q.") for name in tensors)
+    heads = QHeads(width, vocabulary, count, "value.outer.weight" in tensors, beta, top_k)
+    heads.load_state_dict(tensors)
+    return heads

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenq.nets.action_values import Dense, Factored
 from tokenq.nets.encoder import QNetwork
+from tokenq.nets.language import Answers
 from tokenq.types import Episode, ReferenceRecord, Texts, padded
 
 
@@ -37,9 +37,7 @@ class Reference:
             ]
 
 
-def _records(
-    episodes: Sequence[Episode], values: Dense | Factored, actions: Tensor, k: int
-) -> Iterator[ReferenceRecord]:
+def _records(episodes: Sequence[Episode], values: Answers, actions: Tensor, k: int) -> Iterator[ReferenceRecord]:
     logit, logsumexp = _numpy(values.at(actions)), _numpy(values.logsumexp)
     plausible = values.top(k)[1] if k else actions.new_zeros((*logsumexp.shape, 0))
     # Asked again as an objective will ask: only then is the difference of equal networks exactly zero.
@@ -61,7 +59,7 @@ def log_probabilities(network: QNetwork, episodes: Sequence[Episode], batch_size
 
 def evaluate(
     network: QNetwork, episodes: Sequence[Episode], batch_size: int
-) -> Iterator[tuple[Sequence[Episode], Dense | Factored, Tensor]]:
+) -> Iterator[tuple[Sequence[Episode], Answers, Tensor]]:
     """Batches of episodes, the network's answers at their decision states, and their actions [B, N]."""
     for start in range(0, len(episodes), batch_size):
         part = episodes[start : start + batch_size]

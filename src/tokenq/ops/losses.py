@@ -16,6 +16,16 @@ def huber(prediction: Float[Tensor, "*any"], target: Float[Tensor, "*any"], delt
     return inside * (distance - 0.5 * inside)
 
 
+def expectile(prediction: Float[Tensor, "*any"], target: Float[Tensor, "*any"], tau: float) -> Float[Tensor, "*any"]:
+    """|τ − 1(target < prediction)|·(target − prediction)²: its minimum is the τ-expectile of the targets.
+
+    The expectile loss of Kostrikov et al. 2022 (IQL, arXiv 2110.06169). τ = ½ is `squared_error`, whose minimum is the
+    mean; as τ goes to 1 the minimum goes to the largest target.
+    """
+    difference = target - prediction
+    return (tau - (difference < 0).to(difference.dtype)).abs() * difference**2
+
+
 def masked_mean(values: Float[Tensor, "*any"], mask: Bool[Tensor, "*any"]) -> Float[Tensor, ""]:
     """The mean of `values` where `mask` is true; 0 if it is true nowhere."""
     return values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)

@@ -27,6 +27,17 @@ def boltzmann(
     return logits.log_softmax(dim=-1)
 
 
+def prior_guided(
+    logits: Float[Tensor, "*B A"], values: Float[Tensor, "*B A"], beta: float, top_k: int = 0
+) -> Float[Tensor, "*B A"]:
+    """Log-probabilities of π(a) ∝ π_β(a)·exp(β·Q(a)), where π_β is the softmax of `logits` cut to its `top_k` best.
+
+    The policy extraction of Snell et al. 2023 (ILQL, arXiv 2206.11871). Their advantage Q − V makes the same policy: V
+    is one number for all actions. `top_k` = 0 cuts nothing.
+    """
+    return (boltzmann(logits, 1.0, top_k) + beta * values.float()).log_softmax(dim=-1)
+
+
 def epsilon_greedy(values: Float[Tensor, "*B A"], epsilon: float) -> Float[Tensor, "*B A"]:
     """Log-probabilities of the ε-greedy policy: ε/A on every action and 1 − ε more on the best (the first if tied)."""
     actions = values.shape[-1]

@@ -22,6 +22,11 @@ cost more, when it was measured, than the tensor that is avoided.
 """
 
 
+def rows_per_chunk(vocabulary: int) -> int:
+    """How many states' logits are held at once."""
+    return math.ceil(CHUNK / vocabulary)
+
+
 @dataclass(frozen=True, eq=False)
 class Readout:
     """The output matrix of a language model, `weight` [V, D], and its `bias` [V] if it has one."""
@@ -31,7 +36,7 @@ class Readout:
 
     @property
     def _rows_per_chunk(self) -> int:
-        return math.ceil(CHUNK / self.weight.shape[0])
+        return rows_per_chunk(self.weight.shape[0])
 
     def logits(self, hidden: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
         """All logits at once, in float32; differentiable."""

@@ -28,7 +28,7 @@ def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, An
     """
     if is_agent(config.run):
         return _agent(config)
-    run = load_run(config.run)
+    run = load_run(config.run, config.beta)
     if config.gif is not None:
         raise ConfigError(f"gif: {config.run} is a language model, which has no episode to look at; leave --gif out")
     measurement = _measurement(config, run)
@@ -57,8 +57,9 @@ def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, An
 
 def _agent(config: EvaluateConfig) -> dict[str, Any]:
     """The greedy returns of an agent over `eval_samples` episodes, and its exact value where that is known."""
-    if config.metrics or config.dataset:
-        raise ConfigError(f"metrics, dataset: {config.run} is an agent, which is measured by the returns of episodes")
+    if config.metrics or config.dataset or config.beta is not None:
+        measured = "is an agent, which is measured by the returns of greedy episodes"
+        raise ConfigError(f"metrics, dataset, beta: {config.run} {measured}; leave them out")
     trained, network = load_agent(config.run)
     if config.gif is not None:
         film(trained.environment, network, config.seed, Path(config.gif))

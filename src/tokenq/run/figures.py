@@ -59,7 +59,12 @@ _PANELS = (
     ),
     _Panel(
         "Gradient norms",
-        {"grad_norm/trunk": "trunk", "grad_norm/readout": "readout", "grad_norm/value_head": "value head"},
+        {
+            "grad_norm/trunk": "trunk",
+            "grad_norm/readout": "readout",
+            "grad_norm/value_head": "value head",
+            "grad_norm/q_heads": "Q heads",
+        },
         {},
         "norm before clipping",
         logarithmic=True,

@@ -6,8 +6,9 @@ import numpy as np
 
 from tokenq.evaluation.policy import Evaluation
 from tokenq.learning.diagnostics import calibration
+from tokenq.learning.offline import Guided
 from tokenq.learning.scaling import PerPrompt
-from tokenq.nets.loading import save_model
+from tokenq.nets.loading import save_network
 from tokenq.replay.collate import collate_all
 from tokenq.run.figures import draw_calibration, draw_curves
 from tokenq.run.folder import whole_folder
@@ -23,7 +24,7 @@ def finish(session: Session) -> Summary:
     """Write everything that a run leaves behind, print before, after and best, and return the summary."""
     folder, learner = session.folder, session.learner
     with whole_folder(folder / "model") as place:
-        save_model(session.network.model, session.tokenizer, place, session.network.value_head)
+        save_network(session.network, session.tokenizer, place)
     evaluation = session.evaluator.evaluate() if session.evaluator else None
     summary = Summary(
         task=session.data.name,
@@ -43,7 +44,9 @@ def finish(session: Session) -> Summary:
     if fresh is not None:
         draw_calibration(*calibration(learner, fresh), folder / "calibration.png")
     write_summary(folder / "summary.json", summary)
-    origin = Origin(" ".join(["tokenq", *sys.argv[1:]]), type(session.config.objective).__name__, session.config.model)
+    objective, command = session.config.objective, " ".join(["tokenq", *sys.argv[1:]])
+    guidance = objective.guidance.beta if isinstance(objective, Guided) else None
+    origin = Origin(command, type(objective).__name__, session.config.model, guidance)
     (folder / "README.md").write_text(model_card(folder.name, summary, origin), encoding="utf-8")
     _print(session, evaluation)
     return summary

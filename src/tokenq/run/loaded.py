@@ -8,6 +8,7 @@ from tokenq.acting.rollout import Writer
 from tokenq.config.parse import from_file
 from tokenq.config.train import TrainConfig
 from tokenq.errors import CheckpointError, ConfigError
+from tokenq.learning.offline import Guided
 from tokenq.nets import loading
 from tokenq.nets.encoder import QNetwork
 from tokenq.run.control import is_agent
@@ -34,8 +35,11 @@ class Loaded:
         return loading.q_network(loading.load_model(path, self.config.dtype, self.config.trust_remote_code))
 
 
-def load_run(run: str) -> Loaded:
-    """Read a finished run; raises `CheckpointError` if `run` is not the folder of one."""
+def load_run(run: str, beta: float | None = None) -> Loaded:
+    """Read a finished run; `beta` is how much its Q heads have to say, None for as much as while it trained.
+
+    Raises `CheckpointError` if `run` is not the folder of one, `ConfigError` for a `beta` without Q heads.
+    """
     if is_agent(run):
         raise ConfigError(f"got {run}, which is an agent, expected the run of a language model; see tokenq evaluate")
     folder = Path(run)
@@ -45,8 +49,13 @@ def load_run(run: str) -> Loaded:
     config = replace(from_file(TrainConfig, folder / CONFIG), resume=False)
     trusted = config.trust_remote_code
     tokenizer = loading.load_tokenizer(str(model), config.chat_template, trusted)
-    network = loading.q_network(loading.load_model(str(model), config.dtype, trusted))
-    writer = Writer(
-        network, codec_of(network.causal, tokenizer, config.turns_seen), loading.context_length(network.causal)
-    )
+    q_heads = None
+    if isinstance(config.objective, Guided):
+        guidance = config.objective.guidance
+        q_heads = loading.load_q_heads(model, guidance.beta if beta is None else beta, guidance.top_k)
+    elif beta is not None:
+        raise ConfigError(f"beta: got {beta} for {run}, which was trained without Q heads; leave --beta out")
+    network = loading.q_network(loading.load_model(str(model), config.dtype, trusted), q_heads=q_heads)
+    codec = codec_of(network.causal, tokenizer, config.turns_seen)
+    writer = Writer(network, codec, loading.context_length(network.causal))
     return Loaded(config, tokenizer, network, writer, folder)

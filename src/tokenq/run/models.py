@@ -7,6 +7,7 @@ from typing import Any
 from tokenq.config.train import TrainConfig
 from tokenq.envs.walks import Walks
 from tokenq.errors import ConfigError
+from tokenq.learning.offline import Guided
 from tokenq.learning.values import Head
 from tokenq.nets import loading
 from tokenq.nets.architectures import is_masked_model, with_decisions
@@ -106,7 +107,14 @@ def build_network(config: TrainConfig, given: Given, model: Any) -> tuple[QNetwo
         model = loading.with_adapter(model, lora)
     elif given.peft_config is not None:
         model = loading.with_peft_config(model, given.peft_config)
-    head = loading.value_head(model, None) if isinstance(config.objective.values, Head) else None
-    network = loading.q_network(model, head)
-    frozen = network if hasattr(model, "disable_adapter") else copy.deepcopy(network).requires_grad_(False)
-    return network, Reference(frozen, config.objective.plausible)
+    objective = config.objective
+    value_head = loading.value_head(model, None) if isinstance(objective.values, Head) else None
+    q_heads = None
+    if isinstance(objective, Guided):
+        guidance = objective.guidance
+        count, value = objective.values.count, objective.has_value
+        q_heads = loading.q_heads(model, count, value, guidance.beta, guidance.top_k)
+    network = loading.q_network(model, value_head, q_heads)
+    alone = network if q_heads is None else loading.q_network(model)
+    frozen = alone if hasattr(model, "disable_adapter") else copy.deepcopy(alone).requires_grad_(False)
+    return network, Reference(frozen, objective.plausible)

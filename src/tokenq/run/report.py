@@ -48,6 +48,8 @@ class Origin:
     method: str
     base_model: str | None = None
     """Hub id or folder; None for a model made from scratch."""
+    guidance: float | None = None
+    """β of the Q heads that guide the model when it writes; None for a model without them."""
 
 
 def versions() -> dict[str, str | None]:
@@ -94,7 +96,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained("model")
 tokenizer = AutoTokenizer.from_pretrained("model")
 ```
-
+{_guided(origin.guidance)}
 ## Training
 
 ```
@@ -169,6 +171,21 @@ def _front_matter(origin: Origin) -> str:
         lines.append(f"base_model: {json.dumps(origin.base_model)}")
     lines += ["tags:", *(f"- {tag}" for tag in ("tokenq", "reinforcement-learning", "q-learning", origin.method))]
     return "\n".join(["---", *lines, "---", ""])
+
+
+def _guided(beta: float | None) -> str:
+    if beta is None:
+        return ""
+    return f"""
+Alone it imitates its data. What was measured is the model under the guidance of the heads in `q_heads.safetensors`:
+
+```python
+from tokenq import PriorGuided, load_q_heads
+
+with PriorGuided(model, load_q_heads("model", beta={beta})) as guide:
+    model.generate(**tokenizer("...", return_tensors="pt"), logits_processor=[guide], do_sample=True)
+```
+"""
 
 
 def _results(before: Metrics, after: Metrics) -> str:

@@ -1,0 +1,148 @@
+"""Heads that say what tokens are worth, on a model that stays the policy; and the policy that both make together."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from tokenq.nets.action_values import Dense, Factored
+from tokenq.ops.policies import prior_guided
+from tokenq.ops.readout import Readout
+
+NAMES = ("first", "second")
+"""Of the Q heads; numbers would read like those of layers."""
+
+
+class Head(nn.Module):
+    """One hidden layer on the last hidden state, in float32; its output matrix starts at zero, so it answers zero."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.inner = nn.Linear(width, 2 * width)
+        self.outer = nn.Linear(2 * width, outputs)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def activated(self, hidden: Float[Tensor, "*M D"]) -> Float[Tensor, "*M H"]:
+        """What the output matrix is multiplied with."""
+        return nn.functional.gelu(self.inner(self.norm(hidden.float())))
+
+    @property
+    def readout(self) -> Readout:
+        """The output matrix."""
+        return Readout(self.outer.weight, self.outer.bias)
+
+
+class QHeads(nn.Module):
+    """One or two Q heads from the last hidden state to every token, and a head for the state's value if asked for.
+
+    Their gradient enters the language model, which they share. `beta` and `top_k` say how much they have to say when
+    text is written (`ops.policies.prior_guided`).
+    """
+
+    def __init__(self, width: int, vocabulary: int, count: int, value: bool, beta: float = 0.0, top_k: int = 0) -> None:
+        super().__init__()
+        self.q = nn.ModuleDict({name: Head(width, vocabulary) for name in NAMES[:count]})
+        self.value = Head(width, 1) if value else None
+        self.beta = beta
+        self.top_k = top_k
+
+    def answers(self, policy: Dense | Factored, hidden: Float[Tensor, "B S D"], valid: Bool[Tensor, "B S"]) -> "Guided":
+        """Answers at decision states, given those of the model itself and its last hidden states."""
+        heads = tuple(Factored(head.activated(hidden), head.readout, valid) for head in self._heads)
+        value = None if self.value is None else self.value.outer(self.value.activated(hidden)).squeeze(-1)
+        return Guided(policy, heads, valid, self.beta, self.top_k, value)
+
+    @torch.no_grad()
+    def guided(self, logits: Float[Tensor, "M V"], hidden: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
+        """Log-probabilities to write with, from the model's own logits and its last hidden states."""
+        values = [head.readout.logits(head.activated(hidden)) for head in self._heads]
+        return prior_guided(logits, _least(values), self.beta, self.top_k)
+
+    @property
+    def _heads(self) -> list[Head]:
+        return cast(list[Head], list(self.q.values()))
+
+
+@dataclass(frozen=True, eq=False)
+class Guided:
+    """Answers of a model with Q heads about π ∝ π_β·exp(β·min Q), the policy that writes.
+
+    Its values are log-probabilities, so their log-sum-exp is 0; none has a gradient. What is learned has its own
+    answers: `policy` is the model itself, `heads` are the values of tokens, `state_value` is that of the state.
+    """
+
+    policy: Dense | Factored
+    heads: tuple[Dense | Factored, ...]
+    valid: Bool[Tensor, "B S"]
+    beta: float
+    top_k: int
+    state_value: Float[Tensor, "B S"] | None = None
+
+    @property
+    def following(self) -> "Guided":
+        """The same answers at the states after the decisions."""
+        value = None if self.state_value is None else self.state_value[:, 1:]
+        heads = tuple(head.following for head in self.heads)
+        return Guided(self.policy.following, heads, self.valid[:, 1:], self.beta, self.top_k, value)
+
+    def at(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+        """The log-probability of each taken token."""
+        return self.among(nn.functional.pad(actions, (0, 1)).unsqueeze(-1))[:, :-1, 0]
+
+    def log_probability(self, actions: Int[Tensor, "B N"], samples: int) -> Float[Tensor, "B N"]:
+        """The same; without a gradient there is nothing to sample."""
+        return self.at(actions)
+
+    def among(self, candidates: Int[Tensor, "B S k"]) -> Float[Tensor, "B S k"]:
+        """The log-probabilities of k candidate tokens per state."""
+        asked = iter(candidates[self.valid].split(1))
+        return self._answer(lambda log: log.gather(-1, torch.cat([next(asked) for _ in log])))
+
+    @property
+    def logsumexp(self) -> Float[Tensor, "B S"]:
+        """0: the values are normalised already."""
+        return torch.zeros_like(self.valid, dtype=torch.float32)
+
+    def soft_maximum(self, temperature: float) -> Float[Tensor, "B S"]:
+        """τ·log-sum-exp of the log-probabilities over τ."""
+        return temperature * self._answer(lambda log: (log / temperature).logsumexp(-1))
+
+    @cached_property
+    def maximum(self) -> tuple[Float[Tensor, "B S"], Int[Tensor, "B S"]]:
+        """The largest log-probability of each state and its token."""
+        values, tokens = self.top(1)
+        return values.squeeze(-1), tokens.squeeze(-1)
+
+    def top(self, k: int) -> tuple[Float[Tensor, "B S k"], Int[Tensor, "B S k"]]:
+        """The k most probable tokens of each state: their log-probabilities and which they are."""
+        best = [log.topk(k, dim=-1) for log in self._chunks()]
+        values, tokens = torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
+        return self._scatter(values), self._scatter(tokens)
+
+    @cached_property
+    def entropy(self) -> Float[Tensor, "B S"]:
+        """Entropy of the policy that writes, in nats."""
+        return self._answer(lambda log: -(log.exp() * log.clamp(min=-1e30)).sum(-1))
+
+    def _chunks(self) -> Iterator[Float[Tensor, "m V"]]:
+        heads = zip(*(head.chunks(self.valid) for head in self.heads), strict=True)
+        for logits, values in zip(self.policy.chunks(self.valid), heads, strict=True):
+            yield prior_guided(logits, _least(values), self.beta, self.top_k)
+
+    def _answer(self, question: Callable[[Tensor], Tensor]) -> Tensor:
+        return self._scatter(torch.cat([question(log) for log in self._chunks()]))
+
+    def _scatter(self, answers: Tensor) -> Tensor:
+        full = answers.new_zeros((*self.valid.shape, *answers.shape[1:]))
+        full[self.valid] = answers
+        return full
+
+
+def _least(values: Iterable[Tensor]) -> Tensor:
+    return reduce(torch.minimum, values)

@@ -1,0 +1,94 @@
+"""Runs with Q heads through the commands: what they leave, how they are read back, and how they go on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from tokenq.cli import main
+
+Start = Callable[..., Path]
+WALKS = {
+    "task": {"type": "walks", "walks": 60},
+    "pretrain": {"max_steps": 3, "architecture": {"layers": 1, "width": 16, "heads": 2, "context": 16}},
+    "max_steps": 6,
+    "offline_steps": 3,
+    "per_device_train_batch_size": 8,
+    "generation_batch_size": 8,
+    "max_completion_length": 9,
+    "logging_steps": 1,
+    "save_steps": 2,
+    "eval_samples": 4,
+    "learning_rate": 0.01,
+    "target": {"scope": "head"},
+}
+HEADS = {"ilql": {"q.first", "q.second", "value"}, "cql": {"q.first"}, "mc": {"q.first"}}
+
+
+def run_of(start: Start, name: str, **changes: Any) -> Path:
+    objective = {"type": name, "guidance": {"beta": 30, "top_k": 12}, "values": {"learning_rate": 0.01}}
+    return start(WALKS | {"objective": objective} | changes)
+
+
+@pytest.fixture(scope="module", params=HEADS)
+def finished(request: pytest.FixtureRequest, start: Start) -> Path:
+    folder = run_of(start, request.param)
+    assert json.loads((folder / "summary.json").read_text())["updates"] == 6
+    return folder
+
+
+def test_the_model_is_a_plain_checkpoint_with_heads_beside_it(finished: Path) -> None:
+    name = next(name for name in HEADS if f"type: {name}\n" in (finished / "config.yaml").read_text())
+    heads = load_file(finished / "model" / "q_heads.safetensors")
+    assert {key.removesuffix(".outer.weight") for key in heads if key.endswith("outer.weight")} == HEADS[name]
+    assert all(heads[f"{head}.outer.weight"].abs().max() > 0 for head in HEADS[name])
+    assert AutoModelForCausalLM.from_pretrained(finished / "model").config.vocab_size == 23
+    assert 'load_q_heads("model", beta=30' in (finished / "README.md").read_text()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in heads.values())
+    assert json.loads((finished / "summary.json").read_text())["target_bytes"] == size
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert all(row["grad_norm/q_heads"] > 0 for row in rows)
+    assert rows[-1]["phase"] == "online" and rows[-1]["kl"] is not None
+
+
+def test_evaluate_measures_the_guided_policy_and_zero_beta_the_model_alone(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def figures(*options: str) -> dict[str, Any]:
+        capsys.readouterr()
+        assert main(["evaluate", str(finished), "--eval_samples", "4", *options]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    trained = json.loads((finished / "summary.json").read_text())
+    guided, alone = figures(), figures("--beta", "0")
+    assert guided["after"] == {key: trained["after"][key] for key in guided["after"]}
+    assert guided["before"] == alone["before"]
+    assert guided["after"]["kl"] != alone["after"]["kl"]
+
+
+def test_generate_is_guided(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def text(beta: str) -> str:
+        capsys.readouterr()
+        options = ["--prompt", "b", "--prompt", "c", "--prompt", "d", "--greedy", "true"]
+        assert main(["generate", str(finished), *options, "--beta", beta]) == 0
+        return capsys.readouterr().out
+
+    assert text("1000") != text("0")
+
+
+def test_beta_without_heads_is_refused(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = start(WALKS | {"max_steps": 1, "offline_steps": 1})
+    assert main(["generate", str(folder), "--prompt", "b", "--beta", "1"]) == 2
+    assert "trained without Q heads" in capsys.readouterr().err
+
+
+def test_a_run_that_is_taken_up_again_leaves_the_same_bytes(start: Start) -> None:
+    whole, broken = run_of(start, "ilql"), run_of(start, "ilql", max_steps=4)
+    assert main(["train", str(broken / "config.yaml"), "--max_steps", "6", "--resume", "true"]) == 0
+    for file in ("metrics.jsonl", "model/q_heads.safetensors", "model/model.safetensors"):
+        assert (whole / file).read_bytes() == (broken / file).read_bytes()
