@@ -61,7 +61,7 @@ class ILQL:
     def loss(self, online: ActionValues, target: Target, batch: Batch) -> Loss:
         """The loss of every decision."""
         value = self.values.state_value(online, batch)
-        goal = batch.rewards + self.gamma * batch.continues * value[:, 1:].detach()
+        goal = batch.rewards + batch.discounts(self.gamma) * value[:, 1:].detach()
         towards = expectile(value[:, :-1], self.values.q(target(), batch).detach(), self.tau)
         return _fit(self, online, batch, goal, towards)
 
@@ -106,7 +106,7 @@ class CQL:
         chooser, judge = self.values.headed(online), self.values.headed(target())
         pairs = zip(chooser.heads, judge.heads, strict=True)
         best = [self._best(mine.following, lagging.following, batch.following) for mine, lagging in pairs]
-        goal = batch.rewards + self.gamma * batch.continues * reduce(torch.minimum, best)
+        goal = batch.rewards + batch.discounts(self.gamma) * reduce(torch.minimum, best)
         return _fit(self, online, batch, goal)
 
     def bootstrap(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:
@@ -151,7 +151,7 @@ class MC:
         following = torch.cat([batch.rated[:, 1:], torch.zeros_like(batch.rated[:, :1])], dim=1)
         gaps = bool((batch.decided[:, 1:] & ~batch.rated[:, 1:]).any())
         value = self.bootstrap(target(), batch)[:, 1:] if gaps else torch.zeros_like(batch.rewards)
-        discounts = self.gamma * batch.continues
+        discounts = batch.discounts(self.gamma)
         goal = lambda_returns(batch.rewards, discounts, value, torch.zeros_like(value), following.float())
         return _fit(self, online, batch, goal)
 
