@@ -22,7 +22,7 @@ from tokenq.run.train import train
 
 UPDATES = 8
 PLAYED = TrainConfig(
-    task=Wordle(games=40, spelled=False),
+    task=Wordle(games=20, spelled=False),
     pretrain=PretrainConfig(
         max_steps=0,
         architecture=RotaryTransformer(layers=1, width=16, heads=2, context=256),
@@ -77,7 +77,7 @@ def test_a_maze_is_read_an_observation_at_a_time(tmp_path: Path) -> None:
     small = RotaryTransformer(layers=1, width=16, heads=2, context=20)
     config = replace(
         PLAYED,
-        task=Maze(),
+        task=Maze(games=20),
         pretrain=replace(PLAYED.pretrain, architecture=small),
         max_steps=2,
         offline_steps=2,
