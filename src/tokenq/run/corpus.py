@@ -27,10 +27,10 @@ def held_out_texts(config: TrainConfig) -> Sequence[str]:
 
 
 def teaching_rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
-    """Rows with a prompt and the right completion, and where they come from.
+    """Rows with a prompt and the right completion, or with a conversation to imitate, and where they come from.
 
     Raises:
-        DataError: A row has no completion.
+        DataError: A row has neither.
     """
     source = config.finetune.dataset or config.prompt_dataset
     rows, source = (read_examples(config, source), source) if source is not None else _rows(config, given)
@@ -76,8 +76,9 @@ def _parts(rows: Rows, source: str) -> list[list[str]]:
 
 def _taught(rows: Rows, source: str) -> Rows:
     for number, row in enumerate(rows, 1):
-        if not isinstance(row.get("completion"), str) or not isinstance(row.get("prompt"), str):
+        answered = isinstance(row.get("completion"), str) and isinstance(row.get("prompt"), str)
+        if not answered and not isinstance(row.get("messages"), list):
             raise DataError(
-                f"{source} row {number}: no right answer to learn; expected prompt and completion, or a task"
+                f"{source} row {number}: no right answer to learn; expected prompt and completion, messages, or a task"
             )
     return rows
