@@ -3,8 +3,8 @@
     python examples/logs/rows.py ../shared/data runs/logs
 
 writes runs/logs/{deal,city,persuasion,satisfaction}/ with train.jsonl, dev.jsonl and test.jsonl for `dataset`, with
-best.jsonl, the tenth of train with the highest returns (with all that equal the last of them), and with texts.jsonl, what
-a model is pretrained on. Where a conversation is longer than fits, its newest turns stay; `dropped` says how many
+best.jsonl, the tenth of train with the highest returns (with all that equal the last of them), and with texts.jsonl,
+what a model is pretrained on. Where a conversation is longer than fits, its newest turns stay; `dropped` says how many
 messages went, and the rewards of those went with them. docs/logs.md describes the sets and every choice made here.
 """
 
@@ -226,7 +226,7 @@ def checked(read: Callable[[Row], Conversation], row: Row, place: str) -> Conver
 
 
 def held_out(key: str) -> bool:
-    """Whether a training row belongs to dev, by the rule with which the sets' test files were made (0 there, 1 here)."""
+    """Whether a training row belongs to dev, by the rule that made the sets' test files (0 there, 1 here)."""
     return int(hashlib.sha256(key.encode()).hexdigest()[:12], 16) % 10 == 1
 
 

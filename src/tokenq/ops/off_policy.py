@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def cumulative(log_ratio: Float[Tensor, "B N"], largest: float = math.inf) -> Float[Tensor, "B N"]:
-    """log ρ_{1:n} from log π(a_n|s_n) − log μ(a_n|s_n), in nats.
+    """The logarithm of ρ_{1:n}, from log π(a_n|s_n) − log μ(a_n|s_n), in nats.
 
     ρ is cut at `largest` (truncated importance sampling, Ionides 2008, eq. 3): less variance, and bias towards what the
     behaviour earned.
