@@ -20,13 +20,13 @@ from typing import Any
 
 from jinja2 import Template
 
+from tokenq.envs.negotiation import SELECTION, stated
 from tokenq.errors import DataError
 
 Row = dict[str, Any]
 END = "</s>"
 TEMPLATE = Template(Path(__file__).with_name("chat.jinja").read_text("utf-8"))
 START = "(start)"
-ITEMS = ("books", "hats", "balls")
 WORDS = 12
 PREAMBLE = re.compile(r"^(?:.*(?:\n|: |:\"))?\W*(?:\d+[.)])?\W*", re.DOTALL)
 
@@ -84,10 +84,10 @@ def deal(row: Row) -> Conversation:
         role = {"YOU": "assistant", "THEM": "user"}.get(who)
         if role is None:
             raise DataError(f"column 'dialogue' has a turn of {who!r}; expected YOU or THEM; fix or drop the row")
-        if "<selection>" not in said:
+        if SELECTION not in said:
             conversation.say(role, said)
         elif role == "user":
-            conversation.say(role, "<selection>")
+            conversation.say(role, SELECTION)
     if row["status"] == "agree":
         conversation.say("assistant", "take " + " ".join(map(str, row["split"])), float(row["reward"]))
     while conversation.messages[-1]["role"] == "user":
@@ -97,11 +97,6 @@ def deal(row: Row) -> Conversation:
     if row["status"] == "disconnect":
         raise Unusable("the connection broke")
     return conversation
-
-
-def stated(counts: list[int], values: list[int]) -> str:
-    """The first message of a game: `1 books worth 10, 3 hats worth 0, 1 balls worth 0.`"""
-    return ", ".join(f"{n} {item} worth {v}" for n, item, v in zip(counts, ITEMS, values, strict=True)) + "."
 
 
 def city(row: Row) -> Conversation:
