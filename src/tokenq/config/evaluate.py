@@ -30,11 +30,15 @@ class EvaluateConfig:
 
     off_policy: FittedQ | None = None
     """Estimate from logged episodes what the policies would earn, without generating; null: generate and score."""
+    behaviour: str | None = None
+    """Folder of the model that stands in for who wrote the logs, with off_policy; null: what the run began with."""
 
     def __post_init__(self) -> None:
         checked_seed(self.seed)
         at_least(self, 1, "eval_samples")
         positive(self, "temperature")
+        if self.behaviour is not None and self.off_policy is None:
+            raise ConfigError(f"behaviour: got {self.behaviour} without off_policy, which alone asks for it; name both")
         if self.off_policy is not None and self.dataset is None:
             raise ConfigError("off_policy: got no dataset, expected scored rows that the run never saw; name --dataset")
         if self.off_policy is not None and (self.metrics or self.gif or self.temperature != 1.0):

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenq.errors import ConfigError
-from tokenq.evaluation.intervals import Score, bootstrap, mean_score
+from tokenq.evaluation.intervals import Score, bootstrap, mean_score, resample_counts
 from tokenq.learning.fitted_q import ActionHead, FittedQ, Logged, LoggedBatch, padded
 from tokenq.nets.action_values import Factored
 from tokenq.nets.encoder import QNetwork
@@ -111,15 +111,19 @@ def estimate(
     q, value = (torch.stack(rows).mean(0).double() for rows in zip(*(_answers(h, batch) for h in heads), strict=True))
     values = np.stack([_answers(head, batch)[1][:, 0].numpy() for head in heads])
     rewards = batch.rewards.double()
+    episodes = ops.doubly_robust(weight, rewards, q, value, gamma)
     statistics: dict[str, Callable[[Tensor], Tensor]] = {
-        "wis": lambda rows: ops.weighted_importance_sampling(weight[rows], rewards[rows], gamma),
-        "pdis": lambda rows: ops.weighted_per_decision(weight[rows], rewards[rows], gamma),
-        "dr": lambda rows: ops.doubly_robust(weight[rows], rewards[rows], q[rows], value[rows], gamma).mean(),
-        "wdr": lambda rows: ops.weighted_doubly_robust(weight[rows], rewards[rows], q[rows], value[rows], gamma),
+        "wis": lambda counts: ops.weighted_importance_sampling(weight, rewards, gamma, counts),
+        "pdis": lambda counts: ops.weighted_per_decision(weight, rewards, gamma, counts),
+        "dr": lambda counts: counts @ episodes / counts.sum(1),
+        "wdr": lambda counts: ops.weighted_doubly_robust(weight, rewards, q, value, gamma, counts),
     }
     scores = {"fqe": fitted_score(values, seed)}
+    resamples = torch.from_numpy(resample_counts(len(held_out), seed)).double()
     for name, statistic in statistics.items():
-        scores[name] = _score(statistic, len(held_out), seed)
+        resampled = statistic(resamples).numpy()
+        low, high = np.quantile(resampled[~np.isnan(resampled)], [0.025, 0.975])
+        scores[name] = Score(float(statistic(ops.once(weight))), float(low), float(high), len(held_out))
     return Estimates(scores, float(ops.effective_sample_size(weight[:, -1])), values)
 
 
@@ -143,11 +147,6 @@ def logged_score(held_out: Sequence[Logged], gamma: float, seed: int) -> Score:
     """What the logged episodes themselves earned."""
     returns = [float((e.rewards.double() * gamma ** torch.arange(len(e.rewards))).sum()) for e in held_out]
     return mean_score(np.array(returns), seed)
-
-
-def _score(statistic: Callable[[Tensor], Tensor], n: int, seed: int) -> Score:
-    interval = bootstrap(lambda rows: float(statistic(torch.from_numpy(rows))), n, seed)
-    return Score(float(statistic(torch.arange(n))), *interval, n)
 
 
 @dataclass(frozen=True)

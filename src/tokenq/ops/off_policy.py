@@ -4,8 +4,10 @@ B episodes of at most N decisions; a shorter one is padded with ratio 1 (log 0) 
 absorbing state. With ρ_{1:n} = Π_{t≤n} π(a_t|s_t)/μ(a_t|s_t), the cumulative ratio of the evaluated policy π to the
 behaviour μ, everything is computed from log ρ_{1:n}: over a hundred tokens the ratios themselves leave every range.
 
-Rewards count γ^{n-1} each. Self-normalised weights w_n^i = ρ_{1:n}^i / Σ_j ρ_{1:n}^j are biased for few episodes,
-consistent, and have by far the smaller variance (Precup, Sutton & Singh 2000, section 3).
+Rewards count γ^{n-1} each. Estimates of all episodes together are made for R resamples at once, each given as how often
+every episode is in it (`once` is the log itself): what a bootstrap needs. Self-normalised weights
+w_n^i = ρ_{1:n}^i / Σ_j ρ_{1:n}^j are biased for few episodes, consistent, and have by far the smaller variance
+(Precup, Sutton & Singh 2000, section 3).
 """
 
 import math
@@ -29,23 +31,28 @@ def effective_sample_size(log_weight: Float[Tensor, "B *N"]) -> Float[Tensor, "*
     return (2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)).exp()
 
 
+def once(log_weight: Float[Tensor, "B N"]) -> Float[Tensor, "1 B"]:
+    """Each episode one time."""
+    return torch.ones_like(log_weight[:, :1]).T
+
+
 def weighted_importance_sampling(
-    log_weight: Float[Tensor, "B N"], rewards: Float[Tensor, "B N"], gamma: float
-) -> Float[Tensor, ""]:
+    log_weight: Float[Tensor, "B N"], rewards: Float[Tensor, "B N"], gamma: float, counts: Float[Tensor, "R B"]
+) -> Float[Tensor, "R"]:
     """Σ_i w_N^i Σ_n γ^{n-1} r_n^i: whole returns, weighted by whole episodes (Precup, Sutton & Singh 2000, eq. 4)."""
-    returns = (_discounts(rewards, gamma) * rewards).sum(1)
-    return (log_weight[:, -1].softmax(0) * returns).sum()
+    returns = (_discounts(rewards, gamma) * rewards).sum(1, keepdim=True)
+    return _averages(log_weight[:, -1:], returns, counts).squeeze(1)
 
 
 def weighted_per_decision(
-    log_weight: Float[Tensor, "B N"], rewards: Float[Tensor, "B N"], gamma: float
-) -> Float[Tensor, ""]:
+    log_weight: Float[Tensor, "B N"], rewards: Float[Tensor, "B N"], gamma: float, counts: Float[Tensor, "R B"]
+) -> Float[Tensor, "R"]:
     """Σ_n γ^{n-1} Σ_i w_n^i r_n^i: each reward weighted by what led to it (CWPDIS: Thomas 2015, thesis, section 3.10).
 
     Of the same order as `weighted_importance_sampling` where the only reward stands at the end; better where rewards
     come early.
     """
-    return (_discounts(rewards, gamma) * (log_weight.softmax(0) * rewards).sum(0)).sum()
+    return _averages(log_weight, rewards, counts) @ _discounts(rewards, gamma)
 
 
 def doubly_robust(
@@ -71,13 +78,23 @@ def weighted_doubly_robust(
     q: Float[Tensor, "B N"],
     value: Float[Tensor, "B S"],
     gamma: float,
-) -> Float[Tensor, ""]:
+    counts: Float[Tensor, "R B"],
+) -> Float[Tensor, "R"]:
     """`doubly_robust` with self-normalised weights (WDR: Thomas & Brunskill 2016, section 6), for all episodes.
 
     (1/B) Σ_i V̂(s_1^i) + Σ_n γ^{n-1} Σ_i w_n^i (r_n^i + γ V̂(s_{n+1}^i) − Q̂(s_n^i, a_n^i)).
     """
     error = rewards + gamma * value[:, 1:] - q
-    return value[:, 0].mean() + (_discounts(rewards, gamma) * (log_weight.softmax(0) * error).sum(0)).sum()
+    start = counts @ value[:, 0] / counts.sum(1)
+    return start + _averages(log_weight, error, counts) @ _discounts(rewards, gamma)
+
+
+def _averages(
+    log_weight: Float[Tensor, "B N"], values: Float[Tensor, "B N"], counts: Float[Tensor, "R B"]
+) -> Float[Tensor, "R N"]:
+    """Self-normalised averages over episodes; NaN in a resample whose weights all vanish beside those left out."""
+    weight = (log_weight - log_weight.amax(0)).exp()
+    return counts @ (weight * values) / (counts @ weight)
 
 
 def _discounts(rewards: Float[Tensor, "B N"], gamma: float) -> Float[Tensor, "N"]:

@@ -21,6 +21,7 @@ from tokenq.evaluation.off_policy import (
     predictions,
 )
 from tokenq.learning.fitted_q import ActionHead, FittedQ, Logged
+from tokenq.nets.loading import load_model, q_network
 from tokenq.replay.offline import episodes_from_rows
 from tokenq.replay.rows import read_rows
 from tokenq.run.figures import draw_deciles
@@ -31,15 +32,17 @@ PICTURE = "calibration_deciles.png"
 
 
 def estimate_off_policy(config: EvaluateConfig, settings: FittedQ, run: Loaded) -> dict[str, Any]:
-    """Estimates of the trained model and of its start, which stands in for whoever wrote the logs.
+    """Estimates of the trained model, and of the one that stands in for whoever wrote the logs: `before`.
 
     Values are fitted on the episodes that the run learned from and applied to those of `config.dataset`. Leaves a
     picture of how well those of the start predict what the held-out episodes earned.
     """
-    start = run.start()
-    if start is None:
-        raise ConfigError(f"off_policy: {config.run} has kept no start, which stands in for the behaviour policy")
     train, held_out = _episodes(config, settings, run)
+    start = run.start() if config.behaviour is None else q_network(load_model(config.behaviour, run.config.dtype))
+    if start is None:
+        raise ConfigError(
+            f"off_policy: {config.run} has kept no start, which stands in for who wrote the logs; name --behaviour"
+        )
     gamma = run.config.objective.gamma
     figures: dict[str, Any] = {"run": config.run, "seed": config.seed, "episodes": len(held_out)}
     found: dict[str, Estimates] = {}
