@@ -63,7 +63,7 @@ def test_ratios_that_no_float_can_hold_leave_self_normalised_estimates_finite() 
 def test_the_behaviour_itself_earns_its_mean_return(seed: int, gamma: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     rewards = torch.randn(5, 3, generator=generator, dtype=torch.float64)
-    mean = (rewards * gamma ** torch.arange(3)).sum(1).mean().item()
+    mean = (rewards * gamma ** torch.arange(3, dtype=torch.float64)).sum(1).mean().item()
     same = cumulative(torch.zeros(5, 3, dtype=torch.float64))
     assert weighted_importance_sampling(same, rewards, gamma, once(same)).item() == pytest.approx(mean)
     assert weighted_per_decision(same, rewards, gamma, once(same)).item() == pytest.approx(mean)

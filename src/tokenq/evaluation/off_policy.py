@@ -145,7 +145,9 @@ def fitted_score(values: Float[np.ndarray, "F n"], seed: int) -> Score:
 
 def logged_score(held_out: Sequence[Logged], gamma: float, seed: int) -> Score:
     """What the logged episodes themselves earned."""
-    returns = [float((e.rewards.double() * gamma ** torch.arange(len(e.rewards))).sum()) for e in held_out]
+    returns = [
+        float((e.rewards.double() * gamma ** torch.arange(len(e.rewards), dtype=torch.float64)).sum()) for e in held_out
+    ]
     return mean_score(np.array(returns), seed)
 
 
