@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 
 from tokenq.config.checks import at_least, checked_seed, not_negative, positive
+from tokenq.errors import ConfigError
+from tokenq.learning.fitted_q import FittedQ
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,7 @@ class EvaluateConfig:
     run: str
     """Folder of the run."""
     dataset: str | None = None
-    """Prompts to evaluate on; null: those of the run."""
+    """Prompts to evaluate on; null: those of the run. With off_policy: scored rows that the run never saw."""
     metrics: list[str] = field(default_factory=list)
     """Metrics of the greedy completion of every row, such as accuracy, bleu, perplexity; none: those of the task."""
     vectors: str | None = None
@@ -28,8 +30,19 @@ class EvaluateConfig:
     gif: str | None = None
     """File for a picture of one greedy episode, of an agent only; null: none."""
 
+    off_policy: FittedQ | None = None
+    """Estimate from logged episodes what the policies would earn, without generating; null: generate and score."""
+    behaviour: str | None = None
+    """Folder of the model that stands in for who wrote the logs, with off_policy; null: what the run began with."""
+
     def __post_init__(self) -> None:
         checked_seed(self.seed)
         not_negative(self, "beta")
         at_least(self, 1, "eval_samples")
         positive(self, "temperature")
+        if self.behaviour is not None and self.off_policy is None:
+            raise ConfigError(f"behaviour: got {self.behaviour} without off_policy, which alone asks for it; name both")
+        if self.off_policy is not None and self.dataset is None:
+            raise ConfigError("off_policy: got no dataset, expected scored rows that the run never saw; name --dataset")
+        if self.off_policy is not None and (self.metrics or self.gif or self.temperature != 1.0):
+            raise ConfigError("off_policy: got metrics, gif or temperature beside it; they belong to generated text")

@@ -58,6 +58,12 @@ def bootstrap(
     return float(low), float(high)
 
 
+def resample_counts(n: int, seed: int = 0) -> Int[np.ndarray, "r n"]:
+    """How often each of n rows is in each resample of `bootstrap_interval`: for figures of all resamples at once."""
+    rng = np.random.default_rng(seed)
+    return np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(RESAMPLES)])
+
+
 def jackknife_interval(value: float, left_out: Float[np.ndarray, "n"], level: float = 0.95) -> tuple[float, float]:
     """The value ± z times the jackknife standard error (Efron & Tibshirani 1993, eq. 11.5); NaN below two rows.
 

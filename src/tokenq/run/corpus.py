@@ -29,10 +29,10 @@ def held_out_texts(config: TrainConfig, tokenizer: Any) -> Sequence[str]:
 
 
 def teaching_rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
-    """Rows with a prompt and the right completion, or with messages whose assistant is right; where they come from.
+    """Rows with a prompt and the right completion, or with a conversation to imitate, and where they come from.
 
     Raises:
-        DataError: A row has no completion.
+        DataError: A row has neither.
     """
     source = config.finetune.dataset or config.prompt_dataset
     rows, source = (read_examples(config, source), source) if source is not None else _rows(config, given)

@@ -19,6 +19,7 @@ from tokenq.run.film import film
 from tokenq.run.given import Given
 from tokenq.run.loaded import Loaded, load_run
 from tokenq.run.measure import Measurement
+from tokenq.run.off_policy import estimate_off_policy
 
 
 def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, Any]:
@@ -29,6 +30,8 @@ def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, An
     if is_agent(config.run):
         return _agent(config)
     run = load_run(config.run, config.beta)
+    if config.off_policy is not None:
+        return _printed(estimate_off_policy(config, config.off_policy, run))
     if config.gif is not None:
         raise ConfigError(f"gif: {config.run} is a language model, which has no episode to look at; leave --gif out")
     measurement = _measurement(config, run)
@@ -51,6 +54,11 @@ def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, An
     if start is None:
         figures["after"] = figures["after"] | {"kl": None}
     figures["bounds"] = {} if data is None else dict(data.bounds)
+    return _printed(figures)
+
+
+def _printed(figures: dict[str, Any]) -> dict[str, Any]:
+    """Print figures as JSON, and return them."""
     print(json.dumps(figures, indent=2))
     return figures
 
@@ -65,9 +73,7 @@ def _agent(config: EvaluateConfig) -> dict[str, Any]:
         film(trained.environment, network, config.seed, Path(config.gif))
     after = Episodes(trained.environment, config.eval_samples, config.seed).evaluate(network)
     after |= start_values(trained.environment, network, trained.objective.gamma)
-    figures = {"run": config.run, "samples": config.eval_samples, "seed": config.seed, "after": after}
-    print(json.dumps(figures, indent=2))
-    return figures
+    return _printed({"run": config.run, "samples": config.eval_samples, "seed": config.seed, "after": after})
 
 
 def _is_scored(run: Loaded) -> bool:

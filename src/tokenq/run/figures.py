@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from tokenq.errors import DataError
+from tokenq.evaluation.off_policy import Decile
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -140,6 +141,28 @@ def draw_calibration(
     axes.set(
         title=f"Calibration over {len(predicted):,} decisions",
         xlabel="predicted value",
+        ylabel="realised return (mean)",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(png_path)
+
+
+def draw_deciles(deciles: Sequence[Decile], png_path: Path) -> None:
+    """Draw what was predicted for tenths of the decisions against what they brought, with 95 % intervals."""
+    centres = np.array([decile.predicted for decile in deciles])
+    means = np.array([decile.realised.value for decile in deciles])
+    below = means - [decile.realised.low for decile in deciles]
+    above = np.array([decile.realised.high for decile in deciles]) - means
+    figure = Figure(figsize=(6, 6), dpi=_DPI)
+    axes = figure.add_axes((0.13, 0.1, 0.83, 0.83))
+    low, high = min(centres.min(), means.min()), max(centres.max(), means.max())
+    axes.plot([low, high], [low, high], color="grey", linestyle="--", label="perfectly calibrated")
+    axes.errorbar(centres, means, [below, above], fmt="o", color=_COLOURS[0], capsize=3, label="mean, 95 % interval")
+    count = sum(decile.realised.n for decile in deciles)
+    axes.set(
+        title=f"Fitted values over {count:,} held-out turns",
+        xlabel="predicted return from the turn on",
         ylabel="realised return (mean)",
     )
     axes.grid(alpha=0.3)

@@ -22,9 +22,6 @@ from tokenq.supervised import EarlyStopping, Fit, Loss, fit, mean_loss
 from tokenq.tracking import Progress
 from tokenq.types import Episode, ReferenceRecord
 
-RATINGS = frozenset({"reward", "rewards", "label"})
-"""Columns that do not matter for what is said."""
-
 
 @dataclass(frozen=True)
 class Examples:
@@ -78,7 +75,10 @@ def _pieces(texts: Sequence[str], tokenizer: Any, block: int | None, context: in
 def finetune_model(
     model: Any, codec: Codec, rows: Rows, held_out: Rows, config: FinetuneConfig, source: str, seed: int
 ) -> Any:
-    """Fine-tune a model on rows with a prompt and the right completion; the model, adapters merged."""
+    """Fine-tune a model on rows with a prompt and the right completion, or on the assistant's turns of conversations.
+
+    The model, adapters merged. How a row was scored changes nothing.
+    """
     adapted = loading.with_adapter(model, config.scope) if isinstance(config.scope, Lora) else model
     network = loading.q_network(adapted)
     if not isinstance(config.scope, Lora):
@@ -88,8 +88,7 @@ def finetune_model(
     context = loading.context_length(model)
 
     def examples(rows: Rows) -> Examples:
-        said = [{name: value for name, value in row.items() if name not in RATINGS} for row in rows]
-        scored = [{"terminated": True, **row, "reward": 0.0} for row in said]
+        scored = [{"terminated": True, **row, "reward": 0.0, "rewards": None, "label": None} for row in rows]
         episodes = [_without_record(episode) for episode in episodes_from_rows(scored, codec, source, context)]
 
         def loss(chosen: Sequence[int], generator: Any) -> Any:

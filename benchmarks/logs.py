@@ -1,0 +1,166 @@
+"""Real logs: behaviour cloning, best-10 % cloning and value-based learning from the same start, estimated off-policy.
+
+    python examples/logs/rows.py ../shared/data runs/logs
+    python benchmarks/logs.py deal city                      # these sets; without names: all four
+
+Every method starts from the clone of its seed, which also stands in for the behaviour in every estimate. What is
+finished is not repeated. Results go to benchmarks/results/logs_<set>.json: estimates on test.jsonl with intervals over
+its episodes for each seed, means over seeds, and for Deal or No Deal games against the clone.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tokenq.acting.explore import Boltzmann
+from tokenq.envs.negotiation import read_scenarios
+from tokenq.evaluation.intervals import bootstrap_interval
+from tokenq.evaluation.self_play import Player, self_play
+from tokenq.run.loaded import load_run
+from tokenq.run.report import versions
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+LOGS, RUNS = Path("runs/logs"), Path("runs/benchmarks/logs")
+SETS = ("deal", "city", "persuasion", "satisfaction")
+CONTEXTS = "../shared/data/deal_or_no_deal/selfplay_contexts.txt"
+ESTIMATES = ("fqe", "wis", "pdis", "dr", "wdr", "effective_sample_size")
+
+METHODS: dict[str, tuple[str, ...]] = {
+    "best_10": ("finetune", "--finetune.dataset", "{logs}/best.jsonl", "--finetune.max_steps", "100"),
+    "soft": ("train", "--finetune.max_steps", "0"),
+}
+"""A command, and what is changed in the example's configuration; another method is another line, such as
+"mc": ("train", "--finetune.max_steps", "0", "--objective", "mc"). {logs} is the folder of the set's rows.
+
+The example's own pretraining and fine-tuning make the clone, from which every method starts.
+"""
+
+
+def command(name: str, method: str, seed: int, folder: Path, start: Path, extra: list[str]) -> list[str]:
+    verb, *changes = (part.format(logs=LOGS / name) for part in METHODS[method])
+    common = ["--model", str(start), "--pretrain.max_steps", "0", "--seed", str(seed), "--output_dir", str(folder)]
+    return [verb, f"examples/logs/{name}.yaml", *common, *changes, *extra, *resumed(folder)]
+
+
+def resumed(folder: Path) -> list[str]:
+    return ["--resume", "true"] if (ROOT / folder / "config.yaml").is_file() else []
+
+
+def tokenq(arguments: list[str], log: Path) -> bytes:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "tokenq", *arguments],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")},
+            stdout=subprocess.PIPE,
+            stderr=file,
+            check=True,
+        )
+    return done.stdout
+
+
+def cloned(name: str, seed: int, extra: list[str]) -> Path:
+    """The folder of the seed's behaviour clone: pretrained on the texts, then fine-tuned on the assistant's turns."""
+    folder = RUNS / name / f"clone-{seed}"
+    if not (ROOT / folder / "model").is_dir():
+        config = ["finetune", f"examples/logs/{name}.yaml", "--seed", str(seed), "--output_dir", str(folder)]
+        tokenq([*config, *extra, *resumed(folder)], ROOT / RUNS / name / f"clone-{seed}.log")
+    return folder / "model"
+
+
+def run(name: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """The estimates of one method and seed, and of its clone."""
+    folder = RUNS / name / f"{method}-{seed}"
+    log = ROOT / RUNS / name / f"{method}-{seed}.log"
+    start = cloned(name, seed, options.clone)
+    if not (ROOT / folder / "model").is_dir():
+        tokenq(command(name, method, seed, folder, start, options.train), log)
+    estimates = ROOT / folder / "off_policy.json"
+    if not estimates.is_file():
+        test = ["--dataset", str(LOGS / name / "test.jsonl"), "--off_policy", "fitted_q"]
+        behaviour = ["--behaviour", str(start), "--seed", str(seed)]
+        estimates.write_bytes(tokenq(["evaluate", str(folder), *test, *behaviour, *options.evaluate], log))
+    found: dict[str, Any] = json.loads(estimates.read_text())
+    if name == "deal":
+        found["self_play"] = games(ROOT / folder, start, seed, options.games)
+    return found
+
+
+def games(folder: Path, start: Path, seed: int, number: int) -> dict[str, Any]:
+    """The method's model against the clone, each opening every other game."""
+    file = folder / "self_play.json"
+    if not file.is_file():
+        trained = load_run(str(folder))
+        length, clone = trained.config.max_completion_length, load_run(str(ROOT / start.parent))
+        players = (Player(run.writer, Boltzmann(), length) for run in (trained, clone))
+        found = self_play(*players, read_scenarios(ROOT / CONTEXTS), number, seed)
+        file.write_text(json.dumps({name: asdict(score) for name, score in found.items()}, indent=1) + "\n")
+    read: dict[str, Any] = json.loads(file.read_text())
+    return read
+
+
+def collect(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Means over seeds with their intervals; the clone is what `before` is in any method's estimates."""
+    first = next(iter(found.values()))
+    table: dict[str, Any] = {"logged": first[0]["logged"], "behaviour_cloning": _over_seeds(first, "before")}
+    for method, seeds in found.items():
+        table[method] = _over_seeds(seeds, "after")
+        table[method]["gain_fqe"] = _mean([figures["gain"]["fqe"] for figures in seeds])
+        if "self_play" in seeds[0]:
+            games = [figures["self_play"] for figures in seeds]
+            table[method]["self_play"] = {key: _mean([game[key]["value"] for game in games]) for key in games[0]}
+    return table
+
+
+def _over_seeds(seeds: list[dict[str, Any]], when: str) -> dict[str, Any]:
+    return {name: _mean([figures[when][name] for figures in seeds]) for name in ESTIMATES}
+
+
+def _mean(values: list[float]) -> dict[str, Any]:
+    low, high = bootstrap_interval(np.array(values))
+    return {"mean": float(np.mean(values)), "low": low, "high": high, "seeds": [round(value, 4) for value in values]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[[], *SETS])
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--games", type=int, default=400)
+    for stage in ("clone", "train", "evaluate"):
+        parser.add_argument(
+            f"--{stage}", type=str.split, default=[], help=f"more options for the commands that {stage}"
+        )
+    options = parser.parse_args()
+    RESULTS.mkdir(exist_ok=True)
+    for name in options.names or SETS:
+        found = {method: [run(name, method, s, options) for s in range(options.seeds)] for method in options.methods}
+        result = {
+            "name": f"logs_{name}",
+            "config": f"examples/logs/{name}.yaml",
+            "seeds": list(range(options.seeds)),
+            "changes": {method: METHODS[method] for method in options.methods},
+            "options": {stage: vars(options)[stage] for stage in ("clone", "train", "evaluate")},
+            "table": collect(found),
+            "runs": found,
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "versions": versions(),
+        }
+        (RESULTS / f"logs_{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        for method in ("behaviour_cloning", *options.methods):
+            row = result["table"][method]  # type: ignore[index]
+            print(f"| {name} | {method} | " + " | ".join(f"{row[key]['mean']:.3f}" for key in ESTIMATES) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Off-policy evaluation of a finished run: what its model and its start would earn, from held-out logs."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tokenq.config.evaluate import EvaluateConfig
+from tokenq.errors import ConfigError
+from tokenq.evaluation.intervals import Score
+from tokenq.evaluation.off_policy import (
+    FEW,
+    Estimates,
+    deciles,
+    estimate,
+    fitted_score,
+    logged_episodes,
+    logged_score,
+    predictions,
+)
+from tokenq.learning.fitted_q import ActionHead, FittedQ, Logged
+from tokenq.nets.loading import load_model, q_network
+from tokenq.replay.offline import episodes_from_rows
+from tokenq.replay.rows import read_rows
+from tokenq.run.figures import draw_deciles
+from tokenq.run.loaded import Loaded
+from tokenq.types import Episode
+
+PICTURE = "calibration_deciles.png"
+
+
+def estimate_off_policy(config: EvaluateConfig, settings: FittedQ, run: Loaded) -> dict[str, Any]:
+    """Estimates of the trained model, and of the one that stands in for whoever wrote the logs: `before`.
+
+    Values are fitted on the episodes that the run learned from and applied to those of `config.dataset`. Leaves a
+    picture of how well those of the start predict what the held-out episodes earned.
+    """
+    train, held_out = _episodes(config, settings, run)
+    start = run.start() if config.behaviour is None else q_network(load_model(config.behaviour, run.config.dtype))
+    if start is None:
+        raise ConfigError(
+            f"off_policy: {config.run} has kept no start, which stands in for who wrote the logs; name --behaviour"
+        )
+    gamma = run.config.objective.gamma
+    figures: dict[str, Any] = {"run": config.run, "seed": config.seed, "episodes": len(held_out)}
+    found: dict[str, Estimates] = {}
+    for name, policy in (("before", start), ("after", run.network)):
+        fitted_on, logged = (logged_episodes(start, policy, episodes) for episodes in (train, held_out))
+        heads = settings.fit(fitted_on, gamma, config.seed)
+        found[name] = estimate(heads, logged, settings, gamma, config.seed)
+        if name == "before":
+            figures["logged"] = _figures({"return": logged_score(logged, gamma, config.seed)})
+            _draw(heads, logged, gamma, config.seed, run.folder / PICTURE)
+    for name, estimates in found.items():
+        figures[name] = _figures(estimates.scores)
+        figures[name]["effective_sample_size"] = estimates.effective_sample_size
+    # Start by start: how games differ is the largest part of either interval, and both policies have the same games.
+    figures["gain"] = _figures({"fqe": fitted_score(found["after"].values - found["before"].values, config.seed)})
+    _warn(found["after"].effective_sample_size, len(held_out))
+    return figures
+
+
+def _episodes(config: EvaluateConfig, settings: FittedQ, run: Loaded) -> tuple[list[Episode], list[Episode]]:
+    """Episodes to fit on and held-out ones."""
+    logs, held_out = run.config.dataset, config.dataset
+    if logs is None or held_out is None:
+        raise ConfigError(f"off_policy: {config.run} did not learn from a dataset; expected a run with scored rows")
+    if Path(logs).resolve() == Path(held_out).resolve():
+        raise ConfigError(f"dataset: got {held_out}, which the run learned from, expected rows that it never saw")
+
+    def read(source: str) -> list[Episode]:
+        return episodes_from_rows(read_rows(source), run.writer.codec, source, run.writer.context)
+
+    fitted_on, tested = read(logs), read(held_out)
+    chosen = np.random.default_rng(config.seed).permutation(len(fitted_on))[: settings.episodes]
+    return [fitted_on[i] for i in chosen], tested
+
+
+def _figures(scores: dict[str, Score]) -> dict[str, float]:
+    return {
+        f"{name}{end}": value
+        for name, score in scores.items()
+        for end, value in (("", score.value), ("_low", score.low), ("_high", score.high))
+    }
+
+
+def _draw(heads: Sequence[ActionHead], logged: Sequence[Logged], gamma: float, seed: int, path: Path) -> None:
+    draw_deciles(deciles(*predictions(heads, logged, gamma), seed), path)
+    print(f"{path} shows how well fitted values of the start predict what the logged episodes earned", file=sys.stderr)
+
+
+def _warn(effective: float, episodes: int) -> None:
+    """Say plainly when importance weights are not worth reading."""
+    print(f"effective sample size of the trained model: {effective:.1f} of {episodes} episodes", file=sys.stderr)
+    if effective < FEW:
+        print(
+            f"warning: below {FEW}, a handful of episodes decides wis, pdis, dr and wdr; do not believe them, and fqe "
+            "only as far as calibration_deciles.png is on the diagonal",
+            file=sys.stderr,
+        )

@@ -1,0 +1,87 @@
+"""A run on rated conversations, imitated first, and its off-policy evaluation through the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from tokenq.cli import main
+
+TEMPLATE = "{% for m in messages %}{{ m.content }}{{ eos_token if m.role == 'assistant' else '>' }}{% endfor %}"
+
+
+def conversation(rng: np.random.Generator) -> dict[str, Any]:
+    said = ["".join(rng.choice(list("abc"), size=3)) for _ in range(4)]
+    roles = ("user", "assistant", "user", "assistant")
+    messages = [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]
+    return {"messages": messages, "rewards": [None, float(said[3].count("a"))]}
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Files of rows, and the folder of a finished run on the first of them."""
+    folder, rng = tmp_path_factory.mktemp("logs"), np.random.default_rng(0)
+    rows = {part: [conversation(rng) for _ in range(40)] for part in ("train", "test")}
+    found = {part: write(folder / f"{part}.jsonl", made) for part, made in rows.items()}
+    found["texts"] = write(folder / "texts.jsonl", [{"text": "abc>abc</s>cab>bca"}] * 8)
+    found["run"] = str(folder / "run")
+    config = {
+        "dataset": found["train"],
+        "output_dir": found["run"],
+        "chat_template": TEMPLATE,
+        "pretrain": {
+            "dataset": found["texts"],
+            "max_steps": 2,
+            "architecture": {"type": "transformer", "layers": 1, "width": 16, "heads": 2, "context": 40},
+            "tokenizer": {"type": "bpe", "vocabulary": 500},
+        },
+        "finetune": {"dataset": found["train"], "max_steps": 2, "eval_dataset": found["test"]},
+        "max_steps": 2,
+        "max_completion_length": 8,
+        "objective": {"type": "soft", "values": "head", "lam": 1.0},
+        "target": {"sync": "none"},
+        "learning_rate": 1e-2,
+    }
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    assert main(["train", str(file)]) == 0
+    return found
+
+
+FAST = ("--off_policy", "fitted_q", "--off_policy.updates", "3", "--off_policy.fits", "2")
+
+
+def test_estimates_of_a_run_and_of_its_start(logs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", logs["run"], "--dataset", logs["test"], *FAST, "--seed", "3"]) == 0
+    printed = capsys.readouterr()
+    figures = json.loads(printed.out)
+    rows = [json.loads(line) for line in Path(logs["test"]).read_text().splitlines()]
+    assert figures["logged"]["return"] == pytest.approx(np.mean([row["rewards"][1] for row in rows]))
+    before, after = figures["before"], figures["after"]
+    assert before["wis"] == pytest.approx(figures["logged"]["return"])
+    assert before["effective_sample_size"] == pytest.approx(40) and after["effective_sample_size"] < 40
+    for name in ("fqe", "wis", "pdis", "dr", "wdr"):
+        assert after[f"{name}_low"] <= after[name] <= after[f"{name}_high"] and after[name] != before[name]
+    assert figures["gain"]["fqe"] == pytest.approx(after["fqe"] - before["fqe"], abs=1e-5)
+    assert "effective sample size" in printed.err
+    assert ("do not believe them" in printed.err) == (after["effective_sample_size"] < 30)
+    assert (Path(logs["run"]) / "calibration_deciles.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_estimated_is_said(logs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong, what in (
+        (["--dataset", logs["train"]], "never saw"),
+        ([], "name --dataset"),
+        (["--dataset", logs["test"], "--temperature", "0.5"], "temperature"),
+        (["--dataset", logs["test"], "--off_policy.fits", "0"], "fits"),
+    ):
+        assert main(["evaluate", logs["run"], *FAST, *wrong]) == 2
+        assert what in capsys.readouterr().err
