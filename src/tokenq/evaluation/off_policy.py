@@ -64,8 +64,8 @@ def logged_episodes(reference: QNetwork, policy: QNetwork, episodes: Sequence[Ep
 
 
 def turn_starts(episode: Episode) -> list[int]:
-    """Which decisions open a turn: those that do not follow the one before them at once."""
-    return [0, *(int(n) for n in np.flatnonzero(np.diff(episode.decisions) > 1) + 1)]
+    """Which decisions open a turn: the first one, and those that follow the last of another."""
+    return [0, *(int(n) for n in np.flatnonzero(episode.closes[:-1]) + 1)]
 
 
 def _log_probability(values: Factored, actions: Tensor) -> Tensor:
