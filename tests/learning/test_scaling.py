@@ -1,7 +1,6 @@
 """Where zero lies."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenq.learning.scaling import PerPrompt, RawRewards, ReturnStatistics, Standardise, WorstIsZero, returns_from
+from tokenq.types import Episode
 
 
 def observed(*returns: float) -> ReturnStatistics:
@@ -41,8 +41,8 @@ def test_nothing_seen_or_nothing_different_is_no_division_by_zero() -> None:
     assert observed(7.0).deviation == 0.0
 
 
-def test_returns_from_every_decision_by_hand(make_episode) -> None:
-    episode = replace(make_episode([1, 2, 3, 4], n=3), rewards=np.array([1.0, np.nan, 4.0]))
+def test_returns_from_every_decision_by_hand() -> None:
+    episode = Episode(np.arange(4), np.array([1, 2, 3]), np.array([1.0, np.nan, 4.0]), terminated=True)
     assert returns_from(episode, 0.5, per_turn=False).tolist() == [2, 2, 4]
     assert returns_from(episode, 0.5, per_turn=True).tolist() == [5, 4, 4]  # one turn, which ends with the episode
     statistics = ReturnStatistics()
