@@ -1,18 +1,19 @@
 """Evaluate: score a finished run and the model it started from on the same prompts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tokenq.acting.explore import Boltzmann
 from tokenq.acting.rollout import Writer
 from tokenq.config.evaluate import EvaluateConfig
 from tokenq.errors import ConfigError
 from tokenq.evaluation.control import Episodes
-from tokenq.evaluation.policy import Evaluator
 from tokenq.evaluation.tabular import start_values
 from tokenq.nets.encoder import QNetwork
 from tokenq.nets.reference import Reference
+from tokenq.replay.rows import read_rows
+from tokenq.run.acting import evaluator_of
 from tokenq.run.control import is_agent, load_agent
 from tokenq.run.data import Data, load_data, read_examples, read_prompts
 from tokenq.run.film import film
@@ -35,8 +36,8 @@ def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, An
     if config.gif is not None:
         raise ConfigError(f"gif: {config.run} is a language model, which has no episode to look at; leave --gif out")
     measurement = _measurement(config, run)
-    data = None if measurement is not None and not _is_scored(run) else load_data(run.config, given or Given())
-    if measurement is None and (data is None or data.rewards is None):
+    data = None if measurement is not None and not _is_scored(run) else _data(config, run, given or Given())
+    if measurement is None and (data is None or (data.rewards is None and data.game is None)):
         raise ConfigError(
             f"{config.run} was trained without a reward function, so there is nothing to score with; name --metrics"
         )
@@ -78,29 +79,26 @@ def _agent(config: EvaluateConfig) -> dict[str, Any]:
 
 def _is_scored(run: Loaded) -> bool:
     """Whether the run has a reward to score with: a run of supervised learning alone may have none."""
-    return run.config.task is not None or bool(run.config.reward_funcs)
+    return run.config.task is not None or bool(run.config.reward_funcs) or run.config.environment_factory is not None
+
+
+def _data(config: EvaluateConfig, run: Loaded, given: Given) -> Data:
+    """What the run learned from, with the prompts or the starts of games that are asked for."""
+    data = load_data(run.config, given)
+    if config.dataset is None or (data.game is None and data.rewards is None):
+        return data
+    if data.game is not None:
+        return replace(data, game=replace(data.game, starts=read_rows(config.dataset)))
+    return replace(data, eval_prompts=list(read_prompts(run.config, config.dataset).values()))
 
 
 def _scored(
     config: EvaluateConfig, run: Loaded, data: Data, network: QNetwork, reference: Reference
 ) -> dict[str, float]:
-    if data.rewards is None:
-        return {}
-    prompts = list(read_prompts(run.config, config.dataset).values()) if config.dataset else data.eval_prompts
-    return (
-        Evaluator(
-            Writer(network, run.writer.codec, run.writer.context),
-            data.rewards,
-            reference,
-            prompts,
-            Boltzmann(config.temperature),
-            config.eval_samples,
-            run.config.max_completion_length,
-            config.seed,
-        )
-        .evaluate()
-        .metrics
-    )
+    settings = replace(run.config, eval_samples=config.eval_samples, seed=config.seed, top_k=0, top_p=1.0)
+    settings = replace(settings, temperature=config.temperature)
+    evaluator = evaluator_of(settings, data, Writer(network, run.writer.codec, run.writer.context), reference)
+    return {} if evaluator is None else evaluator.evaluate().metrics
 
 
 def _measurement(config: EvaluateConfig, run: Loaded) -> Measurement | None:

@@ -10,21 +10,21 @@ import numpy as np
 from accelerate import Accelerator
 
 from tokenq import checkpoint
-from tokenq.acting.explore import Boltzmann
-from tokenq.acting.games import GameRollout, Limits, Player
-from tokenq.acting.rollout import PromptOrder, Rollout, RolloutSettings, Writer, repeatable
+from tokenq.acting.games import GameRollout
+from tokenq.acting.rollout import Rollout, Writer, repeatable
 from tokenq.config.train import TrainConfig
 from tokenq.evaluation.games import GameEvaluator
 from tokenq.evaluation.policy import Evaluator
 from tokenq.learning.diagnostics import diagnose, is_calibrated, signs_of_divergence
 from tokenq.learning.learner import Learner, Report
-from tokenq.learning.scaling import PerPrompt, Standardise, WorstIsZero
+from tokenq.learning.scaling import Standardise, WorstIsZero
 from tokenq.learning.target import Target
 from tokenq.nets import loading
 from tokenq.nets.encoder import QNetwork
 from tokenq.nets.reference import Reference
 from tokenq.replay.buffer import Replay
 from tokenq.replay.shards import load_replay, save_replay
+from tokenq.run.acting import evaluator_of, rollout_of
 from tokenq.run.data import Data
 from tokenq.run.learning import optimisation, restored, save_state
 from tokenq.run.models import codec_of
@@ -189,8 +189,6 @@ def build_session(
     )
     model = network.causal
     writer = Writer(network, codec_of(model, tokenizer, config.turns_seen), loading.context_length(model))
-    acting = _playing if data.game is not None else _writing
-    rollout, evaluator = acting(config, data, writer, reference)
     replay = Replay(config.replay.capacity_episodes, config.replay.capacity_tokens, config.replay.sampler)
     return Session(
         config,
@@ -202,48 +200,7 @@ def build_session(
         learner,
         replay,
         np.random.default_rng(config.seed),
-        rollout if online else None,
-        evaluator,
+        rollout_of(config, data, writer, reference) if online else None,
+        evaluator_of(config, data, writer, reference),
         offline_until,
-    )
-
-
-def _writing(
-    config: TrainConfig, data: Data, writer: Writer, reference: Reference
-) -> tuple[Rollout | None, Evaluator | None]:
-    """What answers prompts, and what scores the answers."""
-    if data.rewards is None or not data.prompts:
-        return None, None
-    sampling = Boltzmann(config.temperature, config.top_k, config.top_p)
-    order, explore = PromptOrder(data.prompts, config.seed), config.exploration or sampling
-    rollout = Rollout(writer, order, data.rewards, explore, reference, _rollout_settings(config))
-    samples, length, seed = config.eval_samples, config.max_completion_length, config.seed
-    prompts = data.eval_prompts
-    return rollout, Evaluator(writer, data.rewards, reference, prompts, sampling, samples, length, seed)
-
-
-def _playing(
-    config: TrainConfig, data: Data, writer: Writer, reference: Reference
-) -> tuple[GameRollout | None, GameEvaluator | None]:
-    """What plays the game."""
-    if data.game is None:
-        return None, None
-    sampling = Boltzmann(config.temperature, config.top_k, config.top_p)
-    beside = max(config.generation_batch_size, min(config.eval_samples, 128))
-    limits = Limits(config.max_completion_length, config.max_turns, beside)
-    player, order = Player(writer, data.game.make, limits), PromptOrder(data.game.starts, config.seed)
-    explore, games = config.exploration or sampling, config.generation_batch_size
-    rollout = GameRollout(player, order, explore, reference, games, config.seed)
-    samples, seed = config.eval_samples, config.seed
-    return rollout, GameEvaluator(player, reference, data.game.starts, sampling, samples, seed)
-
-
-def _rollout_settings(config: TrainConfig) -> RolloutSettings:
-    return RolloutSettings(
-        completions=config.generation_batch_size,
-        num_generations=config.num_generations,
-        max_completion_length=config.max_completion_length,
-        max_steps=config.max_steps,
-        bootstrap_truncated=config.bootstrap_truncated,
-        relative=isinstance(config.reward_scale, PerPrompt),
     )
