@@ -92,7 +92,7 @@ PARTS = {
     "c51": ("--objective", "{type: c51, low: 0, high: 100, follows: double}"),
     "qr_dqn": ("--objective", "{type: qr_dqn, follows: double}"),
     "noisy": ("--network.noisy", "0.5", "--exploration", "{type: greedy}"),
-    "no_target": ("--target.sync", "none", "--network.norm", "true"),
+    "no_target": ("--target.sync", "{type: none}", "--network.norm", "true"),
 }
 BABI = Benchmark(
     "examples/babi.yaml",
