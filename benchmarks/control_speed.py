@@ -5,9 +5,9 @@
 Both train on CartPole-v1 with the same network (two layers of 256), batch (64), number of updates (128 after every
 256 environment steps), target copy (after every 128 updates), learning rate and exploration: the recipe of
 rl-baselines3-zoo. Neither evaluates nor logs. They take turns, so that a machine whose speed drifts is unfair to none;
-ratios are those of neighbours. Sampling is timed apart, 64 of 50,000 transitions a batch, drawn as each trains. The
-last row is the time that the matrix products of an update take by themselves. Stable-Baselines3 comes with
-`pip install "tokenq[benchmarks]"`.
+ratios are those of neighbours. Sampling is timed apart, 64 of 50,000 transitions a batch, drawn as each trains. The last
+rows are the time of an update in a bare loop of torch, plain, in 16 bits and compiled (which needs a C++ compiler), and
+that of its matrix products by themselves. Stable-Baselines3 comes with `pip install "tokenq[benchmarks]"`.
 """
 
 import argparse
@@ -108,6 +108,34 @@ def products_seconds() -> float:
     return timed(products, 2_000)
 
 
+def plain_seconds() -> dict[str, float]:
+    """One update in a bare loop of torch, without replay, environment, target or metrics: what is left to gain."""
+    x, goal = torch.randn(BATCH, 4), torch.randn(BATCH)
+    taken = torch.randint(2, (BATCH, 1))
+
+    def update(compiled: bool, half: bool) -> Callable[[], None]:
+        layers = (torch.nn.Linear(4, WIDTH), torch.nn.Linear(WIDTH, WIDTH), torch.nn.Linear(WIDTH, 2))
+        network = torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1], torch.nn.ReLU(), layers[2])
+        optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
+
+        def loss() -> torch.Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                q = network(x).gather(1, taken).squeeze(1)
+            return torch.nn.functional.huber_loss(q.float(), goal)
+
+        step = torch.compile(loss) if compiled else loss
+
+        def once() -> None:
+            optimiser.zero_grad()
+            step().backward()
+            optimiser.step()
+
+        return once
+
+    ways = {"eager": (False, False), "bfloat16": (False, True), "compiled": (True, False)}
+    return {name: timed(update(*way), 2_000) for name, way in ways.items()}
+
+
 def timed(call: Callable[[], object], times: int) -> float:
     call()
     began = time.perf_counter()
@@ -130,11 +158,14 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     rates: dict[str, list[float]] = {"sb3": [], "tokenq": [], "tokenq, 8 environments": []}
     products, ours, theirs = [], [], []
+    plain: dict[str, list[float]] = {}
     for seed in track(range(arguments.repeats)):
         rates["sb3"].append(arguments.steps / sb3_seconds(arguments.steps, seed))
         rates["tokenq"].append(arguments.steps / tokenq_seconds(arguments.steps, 1, seed))
         rates["tokenq, 8 environments"].append(arguments.steps / tokenq_seconds(arguments.steps, 8, seed))
         products.append(products_seconds())
+        for name, seconds in plain_seconds().items():
+            plain.setdefault(name, []).append(1e6 * seconds)
         times = sampling_seconds()
         ours.append(times[0]), theirs.append(times[1])
     ratios = {
@@ -152,6 +183,7 @@ def main() -> None:
             "tokenq": summary([1e6 * t for t in ours]),
         },
         "sampling_ratio": summary([t / o for o, t in zip(ours, theirs, strict=True)]),
+        "bare_update_microseconds": {name: summary(values) for name, values in plain.items()},
         "products_of_one_update_microseconds": summary([1e6 * value for value in products]),
         "versions": versions() | {"stable_baselines3": stable_baselines3.__version__},
     }
