@@ -5,7 +5,7 @@
 Both train on CartPole-v1 with the same network (two layers of 256), batch (64), number of updates (128 after every
 256 environment steps), target copy (after every 128 updates), learning rate and exploration: the recipe of
 rl-baselines3-zoo. Neither evaluates nor logs. They take turns, so that a machine whose speed drifts is unfair to none;
-ratios are those of neighbours. Sampling is timed apart, 64 of 50,000 transitions a batch, drawn as each trains. The last
+ratios are those of neighbours. Sampling is timed apart, 64 of 50,000 transitions, drawn as each trains. The last
 rows are the time of an update in a bare loop of torch, plain, in 16 bits and compiled (which needs a C++ compiler), and
 that of its matrix products by themselves. Stable-Baselines3 comes with `pip install "tokenq[benchmarks]"`.
 """
