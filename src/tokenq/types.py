@@ -164,8 +164,9 @@ class Texts:
     @classmethod
     def of(cls, episodes: Sequence[Episode], pad_token: int) -> "Texts":
         """The texts of episodes, padded on the right, on the CPU."""
-        read = [(episode, stretch) for episode in episodes for stretch in episode.readings]
-        first = np.cumsum([0, *(len(e.readings) for e in episodes)])
+        readings = [episode.readings for episode in episodes]
+        read = [(episode, stretch) for episode, parts in zip(episodes, readings, strict=True) for stretch in parts]
+        first = np.cumsum([0, *map(len, readings)])
         rows = [
             n + np.unique(episode.starts, return_inverse=True)[1]
             for n, episode in zip(first[:-1], episodes, strict=True)

@@ -29,6 +29,7 @@ class Played:
         self.tokens: list[int] = []
         self.openings: list[int] = []
         self.turns: list[range] = []
+        self.tokenised = Tokenised(self.tokens, self.turns, openings=self.openings, memory=codec.memory)
         self.rewards: list[float] = []
         self.invalid = self.clipped = 0
         observation, info = environment.reset(seed=seed, **row)
@@ -44,9 +45,7 @@ class Played:
     @property
     def state(self) -> list[int]:
         """What the model reads before its next turn."""
-        memory = self.codec.memory
-        first = 0 if memory is None else max(len(self.openings) - memory, 0)
-        return self.tokens[self.openings[first] :]
+        return self.tokens[self.tokenised.seen_since(len(self.openings) - 1) :]
 
     def step(self, decided: Sequence[int]) -> None:
         """Take in the model's turn, and what the environment answers."""
@@ -71,16 +70,7 @@ class Played:
 
     def episode(self) -> Episode:
         """What is learned from it: each turn's reward on its last decision, none where the environment failed."""
-        rewards = [[0.0] * (len(turn) - 1) + [reward] for turn, reward in zip(self.turns, self.rewards, strict=True)]
-        tokenised = Tokenised(self.tokens, self.turns, openings=self.openings)
-        return Episode(
-            tokens=np.array(self.tokens, dtype=np.int64),
-            decisions=np.concatenate([np.array(turn, dtype=np.int64) for turn in self.turns]),
-            rewards=np.concatenate([np.array(turn, dtype=np.float64) for turn in rewards]),
-            terminated=self.terminated,
-            columns={"messages": self.messages},
-            since=tokenised.since(self.codec.memory),
-        )
+        return self.tokenised.episode(self.rewards, self.terminated, {"messages": self.messages})
 
     @property
     def total(self) -> float:
@@ -120,23 +110,24 @@ class Player:
         return games
 
     def _play(self, games: list[Played], exploration: Exploration, update: int) -> list[Played]:
+        length = self.limits.max_completion_length
         while going := [game for game in games if not game.over]:
-            states = [(game, Prompt({}, game.state, "", [])) for game in going if self._goes_on(game)]
-            if states:
-                length = self.limits.max_completion_length
-                said = self.writer.complete([state for _, state in states], exploration, length, update)
-                for (game, _), decided in zip(states, said, strict=True):
-                    game.step(decided)
+            for game in going:
+                game.truncated = self._is_at_its_limit(game)
+            going = [game for game in going if not game.over]
+            if going:
+                states = [Prompt({}, game.state, "", []) for game in going]
+                for game, said in zip(going, self.writer.complete(states, exploration, length, update), strict=True):
+                    game.step(said)
         return games
 
-    def _goes_on(self, game: Played) -> bool:
-        """Whether there is a turn left, and room for it; a game that nothing could be said in is an error."""
+    def _is_at_its_limit(self, game: Played) -> bool:
+        """Whether no turn is left, or no room for one; raises `DataError` if there never was any."""
         room, length = self.writer.context, self.limits.max_completion_length
         if not game.turns:
             Prompt({}, game.state, "", []).fits(room, length)
         full = room is not None and len(game.state) + length > room
-        game.truncated = full or len(game.turns) == self.limits.max_turns
-        return not game.truncated
+        return full or len(game.turns) == self.limits.max_turns
 
 
 @dataclass(frozen=True, eq=False)

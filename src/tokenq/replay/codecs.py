@@ -4,7 +4,7 @@ One codec for each kind of model. Everything else in the house handles token ids
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from tokenq.errors import DataError
@@ -112,7 +112,7 @@ class Joint:
 
     def conversation(self, row: Row, messages: Sequence[Message]) -> Tokenised:
         """A conversation whose assistant's turns are decided."""
-        return tokenise_messages(messages, 0, terminated(row), self.tokenizer)
+        return replace(tokenise_messages(messages, 0, terminated(row), self.tokenizer), memory=self.memory)
 
     def text(self, prompt: Prompt, decided: Sequence[int]) -> str:
         """A completion as text, with the space that may lead it, which decoding it alone would lose."""

@@ -15,8 +15,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from tokenq.errors import DataError
 from tokenq.replay.codecs import Codec, Joint, Prompt
 from tokenq.replay.columns import (
@@ -106,35 +104,21 @@ def _conversation(row: Row, codec: Codec, context: int | None) -> Episode:
         raise DataError("column 'rewards' is set beside 'reward' or 'label'; expected one of them; drop the other")
     rated = turn_scores(row, len(spoken)) if present(row, "rewards") else _at_end(score(row), len(spoken))
     tokenised = codec.conversation(row, messages)
-    return _episode(row, tokenised, rated, messages[: spoken[0]], (context, codec.memory))
+    return _episode(row, tokenised, rated, messages[: spoken[0]], context)
 
 
 def _completed(row: Row, column: str, rated: float, codec: Codec, context: int | None) -> Episode:
     prompt = text_or_messages(row, "prompt") if present(row, "prompt") else None
     tokenised = codec.completion(row, column)
-    return _episode(row, tokenised, _at_end(rated, len(tokenised.turns)), prompt, (context, None))
+    return _episode(row, tokenised, _at_end(rated, len(tokenised.turns)), prompt, context)
 
 
 def _episode(
-    row: Row,
-    tokenised: Tokenised,
-    rated: Sequence[float],
-    prompt: str | list[Message] | None,
-    limits: tuple[int | None, int | None],
+    row: Row, tokenised: Tokenised, rated: Sequence[float], prompt: str | list[Message] | None, context: int | None
 ) -> Episode:
-    """One reward per turn, placed on the turn's last decision; `limits` are the model's context and its memory."""
-    context, memory = limits
+    """The episode, if every text that it is read from fits into the model's context."""
     Prompt(row, tokenised.tokens[: tokenised.turns[0].start], "", list(tokenised.source)).fits(context, 1)
-    rewards = [[0.0] * (len(turn) - 1) + [reward] for turn, reward in zip(tokenised.turns, rated, strict=True)]
-    episode = Episode(
-        tokens=np.array(tokenised.tokens, dtype=np.int64),
-        decisions=np.concatenate([np.array(turn, dtype=np.int64) for turn in tokenised.turns]),
-        rewards=np.concatenate([np.array(turn, dtype=np.float64) for turn in rewards]),
-        terminated=terminated(row),
-        columns=_columns(row, prompt),
-        source=np.array(tokenised.source, dtype=np.int64),
-        since=tokenised.since(memory),
-    )
+    episode = tokenised.episode(rated, terminated(row), _columns(row, prompt))
     longest = max(stretch.stop - stretch.start for stretch in episode.readings)
     if context is not None and longest > context:
         raise DataError(

@@ -1,16 +1,16 @@
 """Text and conversations as token ids, with the positions that the policy decides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jinja2 import TemplateError
-from numpy.typing import NDArray
 
 from tokenq.errors import DataError
 from tokenq.replay.columns import Message
+from tokenq.types import Episode
 
 
 @runtime_checkable
@@ -36,19 +36,32 @@ class Tokenised:
     """Token ids, for each turn of the policy the range of positions that it decided, and what an encoder reads.
 
     `openings` says where what leads to each turn begins; one more than turns if the text goes on after the last one.
+    `memory` is how many of the newest openings the policy sees, None for all.
     """
 
     tokens: list[int]
     turns: list[range]
     source: Sequence[int] = ()
     openings: Sequence[int] = (0,)
+    memory: int | None = None
 
-    def since(self, memory: int | None) -> NDArray[np.int64] | None:
-        """From which token on each state is read by a policy that sees the newest `memory` openings; None: all."""
-        if memory is None:
-            return None
+    def seen_since(self, opening: int) -> int:
+        """From which token on the policy reads in the turn of an opening."""
+        return 0 if self.memory is None else self.openings[max(opening + 1 - self.memory, 0)]
+
+    def episode(self, rated: Sequence[float], terminated: bool, columns: Mapping[str, Any]) -> Episode:
+        """What is learned from it: the reward of each turn, NaN where nobody rated it, on the turn's last decision."""
         turn = [i for i, decided in enumerate(self.turns) for _ in decided] + [len(self.openings) - 1]
-        return np.array([self.openings[max(i + 1 - memory, 0)] for i in turn], dtype=np.int64)
+        rewards = [[0.0] * (len(decided) - 1) + [reward] for decided, reward in zip(self.turns, rated, strict=True)]
+        return Episode(
+            tokens=np.array(self.tokens, dtype=np.int64),
+            decisions=np.concatenate([np.array(decided, dtype=np.int64) for decided in self.turns]),
+            rewards=np.concatenate([np.array(part, dtype=np.float64) for part in rewards]),
+            terminated=terminated,
+            columns=columns,
+            source=np.array(self.source, dtype=np.int64),
+            since=None if self.memory is None else np.array([self.seen_since(i) for i in turn], dtype=np.int64),
+        )
 
 
 def tokenise_prompt(prompt: str | Sequence[Message], tokenizer: Tokenizer) -> list[int]:
