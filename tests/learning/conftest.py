@@ -1,9 +1,10 @@
 """Batches and networks small enough to check by hand."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -18,7 +19,7 @@ from tokenq.learning.target import Target, TargetConfig
 from tokenq.learning.values import Head
 from tokenq.nets.language import LanguageQ, ValueHead
 from tokenq.nets.q_heads import QHeads
-from tokenq.types import Batch, References, Texts
+from tokenq.types import Batch, Episode, References, Texts
 
 
 def prompts_of_one(b: int, n: int) -> Texts:
@@ -80,6 +81,24 @@ class Toy(nn.Module):
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter += step * torch.randn(parameter.shape, generator=generator)
+
+
+@pytest.fixture(scope="session")
+def every_text() -> Callable[[Mapping[tuple[int, ...], float]], list[Episode]]:
+    """One terminated episode for each text, after a token 0, with the text's reward at its end."""
+
+    def make(rewards: Mapping[tuple[int, ...], float]) -> list[Episode]:
+        return [
+            Episode(
+                tokens=np.array([0, *text]),
+                decisions=np.arange(1, len(text) + 1),
+                rewards=np.array([0.0] * (len(text) - 1) + [reward]),
+                terminated=True,
+            )
+            for text, reward in rewards.items()
+        ]
+
+    return make
 
 
 @pytest.fixture(scope="session")

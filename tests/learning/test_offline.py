@@ -217,7 +217,11 @@ FREE = {"gamma": GAMMA, "conservative": 0.0}
     ids=["ilql", "cql", "mc"],
 )
 def test_learned_values_and_the_cloned_policy_are_the_exact_ones(
-    objective: Guided, backup: Backup, tiny: Callable[..., PreTrainedModel], recorded: Callable[..., Batch]
+    objective: Guided,
+    backup: Backup,
+    tiny: Callable[..., PreTrainedModel],
+    recorded: Callable[..., Batch],
+    every_text: Callable[..., list[Episode]],
 ) -> None:
     updates = 200
     model = tiny("gpt2", vocabulary=4, hidden_size=32, num_hidden_layers=1, initializer_range=0.1)
@@ -227,15 +231,7 @@ def test_learned_values_and_the_cloned_policy_are_the_exact_ones(
     settings = Optimisation(learning_rate=5e-3, schedule="cosine", warmup_steps=10, max_steps=updates)
     target = Target(network, TargetConfig(Polyak(0.2), HeadOnly()), 0)
     learner = Learner(network, objective, target, RawRewards(), settings, Accelerator(cpu=True))
-    episodes = [
-        Episode(
-            tokens=np.array([0, *text]),
-            decisions=np.arange(1, len(text) + 1),
-            rewards=np.array([0.0] * (len(text) - 1) + [REWARDS[text]]),
-            terminated=True,
-        )
-        for text in TEXTS
-    ]
+    episodes = every_text(REWARDS)
     batch = recorded(LanguageQ(model), episodes)
     for _ in range(updates):
         learner.update(batch)

@@ -78,18 +78,14 @@ def learner_of(objective: Objective, updates: int, tiny: Callable[..., PreTraine
     ids=["logits one step", "logits lambda", "head sampled", "textbook"],
 )
 def test_learned_values_are_those_of_value_iteration(
-    objective: Soft | DQN, updates: int, tiny: Callable[..., PreTrainedModel], recorded: Callable[..., Batch]
+    objective: Soft | DQN,
+    updates: int,
+    tiny: Callable[..., PreTrainedModel],
+    recorded: Callable[..., Batch],
+    every_text: Callable[..., list[Episode]],
 ) -> None:
     learner = learner_of(objective, updates, tiny)
-    episodes = [
-        Episode(
-            tokens=np.array([0, *text]),
-            decisions=np.arange(1, len(text) + 1),
-            rewards=np.array([0.0] * (len(text) - 1) + [REWARDS[text]]),
-            terminated=True,
-        )
-        for text in TEXTS
-    ]
+    episodes = every_text(REWARDS)
     batch = recorded(learner.network, episodes)
     model = tiny("gpt2", vocabulary=4, hidden_size=32, initializer_range=0.1).eval()
 

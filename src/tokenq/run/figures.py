@@ -133,19 +133,8 @@ def draw_calibration(
     centres = np.array([predicted[group].mean() for group in groups])
     means = np.array([realised[group].mean() for group in groups])
     errors = [2 * realised[group].std(ddof=1) / math.sqrt(len(group)) if len(group) > 1 else 0.0 for group in groups]
-    figure = Figure(figsize=(6, 6), dpi=_DPI)
-    axes = figure.add_axes((0.13, 0.1, 0.83, 0.83))
-    low, high = min(centres.min(), means.min()), max(centres.max(), means.max())
-    axes.plot([low, high], [low, high], color="grey", linestyle="--", label="perfectly calibrated")
-    axes.errorbar(centres, means, errors, fmt="o", color=_COLOURS[0], capsize=3, label="mean ± 2 standard errors")
-    axes.set(
-        title=f"Calibration over {len(predicted):,} decisions",
-        xlabel="predicted value",
-        ylabel="realised return (mean)",
-    )
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    figure.savefig(png_path)
+    title, labels = f"Calibration over {len(predicted):,} decisions", ("predicted value", "mean ± 2 standard errors")
+    _draw_beside_diagonal(centres, means, errors, title, labels, png_path)
 
 
 def draw_deciles(deciles: Sequence[Decile], png_path: Path) -> None:
@@ -154,17 +143,21 @@ def draw_deciles(deciles: Sequence[Decile], png_path: Path) -> None:
     means = np.array([decile.realised.value for decile in deciles])
     below = means - [decile.realised.low for decile in deciles]
     above = np.array([decile.realised.high for decile in deciles]) - means
+    title = f"Fitted values over {sum(decile.realised.n for decile in deciles):,} held-out turns"
+    labels = ("predicted return from the turn on", "mean, 95 % interval")
+    _draw_beside_diagonal(centres, means, [below, above], title, labels, png_path)
+
+
+def _draw_beside_diagonal(
+    predicted: np.ndarray, means: np.ndarray, errors: Any, title: str, labels: tuple[str, str], png_path: Path
+) -> None:
+    """Means with error bars against what was predicted; `labels` name the prediction and the bars."""
     figure = Figure(figsize=(6, 6), dpi=_DPI)
     axes = figure.add_axes((0.13, 0.1, 0.83, 0.83))
-    low, high = min(centres.min(), means.min()), max(centres.max(), means.max())
+    low, high = min(predicted.min(), means.min()), max(predicted.max(), means.max())
     axes.plot([low, high], [low, high], color="grey", linestyle="--", label="perfectly calibrated")
-    axes.errorbar(centres, means, [below, above], fmt="o", color=_COLOURS[0], capsize=3, label="mean, 95 % interval")
-    count = sum(decile.realised.n for decile in deciles)
-    axes.set(
-        title=f"Fitted values over {count:,} held-out turns",
-        xlabel="predicted return from the turn on",
-        ylabel="realised return (mean)",
-    )
+    axes.errorbar(predicted, means, errors, fmt="o", color=_COLOURS[0], capsize=3, label=labels[1])
+    axes.set(title=title, xlabel=labels[0], ylabel="realised return (mean)")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(png_path)
