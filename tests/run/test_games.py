@@ -16,6 +16,7 @@ from tokenq.envs.maze import Maze
 from tokenq.envs.wordle import Wordle
 from tokenq.errors import ConfigError
 from tokenq.learning.objectives import Soft
+from tokenq.learning.scaling import PerPrompt
 from tokenq.learning.values import Head
 from tokenq.nets.architectures import RotaryTransformer
 from tokenq.nets.tokenizers import Words
@@ -128,6 +129,7 @@ def test_a_factory_by_name(tmp_path: Path) -> None:
     [
         ({"environment_factory": "a.py:A"}, "environment_factory: got one beside a task"),
         ({"reward_funcs": ["a.py:a"]}, "reward_funcs: got some beside a game"),
+        ({"reward_scale": PerPrompt(), "num_generations": 2}, "reward_scale: got per_prompt for a game"),
         ({"memory": 0}, "memory: got 0"),
         ({"max_turns": 0}, "max_turns: got 0"),
         ({"environment_timeout": 0.0}, "environment_timeout: got 0"),

@@ -1,6 +1,7 @@
 """A run on rated conversations, imitated first, and its off-policy evaluation through the command line."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,14 @@ def test_what_cannot_be_estimated_is_said(logs: dict[str, str], capsys: pytest.C
     ):
         assert main(["evaluate", logs["run"], *FAST, *wrong]) == 2
         assert what in capsys.readouterr().err
+
+
+def test_a_clock_of_turns_is_not_estimated_by_tokens(
+    logs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(logs["run"], tmp_path / "run")
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["clock"], settings["objective"]["gamma"] = "turn", 0.9
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert main(["evaluate", str(run), "--dataset", logs["test"], *FAST]) == 2
+    assert "discounts turns" in capsys.readouterr().err

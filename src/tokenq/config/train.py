@@ -200,5 +200,8 @@ class TrainConfig:
             raise ConfigError(f"reward_scale: {few}: a completion is compared with the others of its prompt")
         if self.environment_factory is not None and self.task is not None:
             raise ConfigError("environment_factory: got one beside a task, expected one of them; drop the other")
-        if (self.environment_factory is not None or self.game is not None) and self.reward_funcs:
-            raise ConfigError("reward_funcs: got some beside a game, which has rewards of its own; drop them")
+        if self.environment_factory is not None or self.game is not None:
+            if self.reward_funcs:
+                raise ConfigError("reward_funcs: got some beside a game, which has rewards of its own; drop them")
+            if isinstance(self.reward_scale, PerPrompt):
+                raise ConfigError("reward_scale: got per_prompt for a game, which has no prompt; choose another scale")

@@ -8,7 +8,7 @@ from tokenq.config.train import MadeTask, TrainConfig
 from tokenq.envs.text import Game
 from tokenq.errors import ConfigError, DataError
 from tokenq.replay.rows import read_rows
-from tokenq.run.data import read_examples
+from tokenq.run.data import made_rows, read_examples
 from tokenq.run.given import Given, Rows
 
 
@@ -59,7 +59,7 @@ def _rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
     if isinstance(config.task, MadeTask):
         return config.task.answers(), tag(type(config.task))
     if isinstance(config.task, Game):
-        return config.task.rows(), tag(type(config.task))
+        return made_rows(config.task), tag(type(config.task))
     raise ConfigError("pretrain.dataset: got none, expected a file of texts to learn from")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,9 @@ def load_data(config: TrainConfig, given: Given) -> Data:
 
 def _game(config: TrainConfig, given: Given) -> Playable | None:
     """The game that is played: a task, or what the user's own factory makes, guarded against its failures."""
-    starts = read_rows(config.prompt_dataset) if config.prompt_dataset is not None else [{}]
-    if isinstance(config.task, Game):
-        return Playable(config.task.make, config.task.starts())
+    starts = None if config.prompt_dataset is None else partial(read_rows, config.prompt_dataset)
+    if config.game is not None:
+        return Playable(config.game.make, (starts or config.game.starts)())
     make = given.environment_factory
     if make is None and config.environment_factory is not None:
         make = load_factory(config.environment_factory, "environment_factory")
@@ -111,7 +112,13 @@ def _game(config: TrainConfig, given: Given) -> Playable | None:
         raise ConfigError(
             f"environment_factory: got a {type(made).__name__}, expected an object with the methods reset and step"
         )
-    return Playable(lambda: Guarded(make, config.environment_timeout), starts)
+    return Playable(lambda: Guarded(make, config.environment_timeout), [{}] if starts is None else starts())
+
+
+@lru_cache(maxsize=1)
+def made_rows(task: OwnRows) -> Rows:
+    """The rows of a task that makes its own; the stages of a run read the same ones."""
+    return task.rows()
 
 
 def _main_rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
@@ -120,7 +127,7 @@ def _main_rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
     if config.dataset is not None:
         return read_rows(config.dataset), config.dataset
     if isinstance(config.task, OwnRows):
-        return config.task.rows(), _name(config)
+        return made_rows(config.task), _name(config)
     if config.prompt_dataset is not None:
         return [], config.prompt_dataset
     if config.environment_factory is not None or given.environment_factory is not None:

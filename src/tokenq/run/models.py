@@ -39,7 +39,8 @@ def load_tokenizer(config: TrainConfig, given: Given, folder: Path) -> Any:
     if config.pretrain.tokenizer is not None:
         frame, sentinels = config.pretrain.architecture.frame, pretext(config.pretrain).sentinels
         tokenizer = config.pretrain.tokenizer.train(tokenizer_texts(config, given), frame, sentinels)
-        plain_talk = loading.PLAIN if config.game is not None else None
+        plays = config.game or config.environment_factory or given.environment_factory
+        plain_talk = None if plays is None else loading.PLAIN
         return loading.with_chat_template(tokenizer, config.chat_template or plain_talk)
     if not isinstance(config.task, Walks):
         raise ConfigError("model: got none, expected a folder or hub id of a model, or pretrain.tokenizer to make one")

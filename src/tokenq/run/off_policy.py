@@ -44,6 +44,11 @@ def estimate_off_policy(config: EvaluateConfig, settings: FittedQ, run: Loaded) 
             f"off_policy: {config.run} has kept no start, which stands in for who wrote the logs; name --behaviour"
         )
     gamma = run.config.objective.gamma
+    if run.config.clock == "turn" and gamma < 1:
+        raise ConfigError(
+            f"off_policy: {config.run} discounts turns (clock: turn, gamma {gamma}), which estimates by tokens cannot; "
+            "expected gamma 1, or clock: decision"
+        )
     figures: dict[str, Any] = {"run": config.run, "seed": config.seed, "episodes": len(held_out)}
     found: dict[str, Estimates] = {}
     for name, policy in (("before", start), ("after", run.network)):
