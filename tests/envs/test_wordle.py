@@ -106,6 +106,16 @@ def test_what_is_most_informative_by_hand() -> None:
     assert Informed().act(game, np.random.default_rng(0)) == "mplch"
 
 
+def test_a_guess_in_one_word_is_answered_with_its_letters_in_their_colours() -> None:
+    """Hidden is ebony or one that looks the same: e is right and elsewhere, r and i nowhere."""
+    words = Lexicon(("eerie", "ebony"))
+    for spelled, answer in ((True, "G Y B B Y"), (False, "eG eY rB iB eY")):
+        game = WordleGame(words, spelled)
+        game.reset(seed=0)
+        game.left = np.array([False, True])
+        assert game.step(game.spell(0))[0] == answer
+
+
 def test_the_informed_return_by_hand() -> None:
     """Three words that any guess tells apart: one is found at once, the others in the second guess: 0, −1, −1."""
     assert informed_return(Lexicon(("match", "pulps", "catsu"))) == pytest.approx(-2 / 3)

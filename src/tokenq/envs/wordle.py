@@ -35,7 +35,8 @@ class Wordle:
     consistent: float = 1 / 3
     """How often the log's player draws from the words that agree with all colours, not from all: in [0, 1]."""
     spelled: bool = True
-    """Whether guesses are written letter by letter, "c r a n e"; otherwise as one word."""
+    """Whether guesses are written letter by letter, "c r a n e", and answered with five colours; otherwise a guess is
+    one word, whose letters the answer shows in their colours, "cB rY aG nB eB", as on the game's board."""
     bound_games: int = 4096
     """Games that each bound is measured on, >= 2; 4,096 is the number of published evaluations."""
 
@@ -155,7 +156,7 @@ class WordleGame:
     def __init__(self, lexicon: Lexicon, spelled: bool = True) -> None:
         self.lexicon = lexicon
         self.left: np.ndarray | None = None
-        self._between = " " if spelled else ""
+        self._spelled = spelled
         self._rng = np.random.default_rng()
         self._turns = 0
 
@@ -178,15 +179,19 @@ class WordleGame:
         else:
             hidden = int(self._rng.choice(np.flatnonzero(self.left)))
             self.left = self.left & (self.lexicon.colours[guess] == self.lexicon.colours[guess, hidden])
-            colours = colours_of(self.lexicon.words[guess], self.lexicon.words[hidden])
-            observation, info, won = " ".join(colours), {}, guess == hidden
+            observation, info, won = self._answer(guess, hidden), {}, guess == hidden
         if over or won:
             self.left = None
         return observation, 0.0 if won else -1.0, over or won, False, info
 
     def spell(self, number: int) -> str:
         """A word of the list as an action."""
-        return self._between.join(self.lexicon.words[number])
+        return (" " if self._spelled else "").join(self.lexicon.words[number])
+
+    def _answer(self, guess: int, hidden: int) -> str:
+        word = self.lexicon.words[guess]
+        colours = colours_of(word, self.lexicon.words[hidden])
+        return " ".join(colours if self._spelled else map("".join, zip(word, colours, strict=True)))
 
 
 @dataclass(frozen=True)
