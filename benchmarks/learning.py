@@ -69,8 +69,11 @@ AFTER_A_TEXT = (
     *("--pretrain.tokenizer", "{type: words, vocabulary: 6000, lowercase: true}"),
 )
 
-# At the encoder's rate a recurrent model ends where it began: 0.50 to 0.54 on SST-2.
-FASTER = ("--finetune.learning_rate", "3e-3", "--finetune.max_steps", "900")
+# At the encoder's rate a recurrent model ends where it began: 0.50 to 0.54 on SST-2. An LSTM takes longest to leave it.
+FASTER = {
+    cell: ("--finetune.learning_rate", "3e-3", "--finetune.max_steps", str(steps))
+    for cell, steps in {"lstm": 2000, "gru": 900, "rnn": 900}.items()
+}
 
 
 def of_class(benchmark: "Benchmark", name: str, *changes: str) -> "Benchmark":
@@ -120,7 +123,7 @@ BENCHMARKS = {
     "double_dqn_any_token": Benchmark("examples/double_dqn.yaml", ("--objective.over.probability", "0")),
     "sst2": SST2,
     "sst2_transformer": of_class(SST2, "transformer", *AFTER_A_TEXT),
-    **{f"sst2_{cell}": of_class(SST2, cell, *AFTER_A_TEXT, *FASTER) for cell in ("lstm", "gru", "rnn")},
+    **{f"sst2_{cell}": of_class(SST2, cell, *AFTER_A_TEXT, *faster) for cell, faster in FASTER.items()},
     "sst2_bandit": Benchmark("examples/sst2_bandit.yaml", tests={"test": f"{DATA}/sst2/test.jsonl"}),
     "ag_news": Benchmark("examples/ag_news.yaml", tests={"test": f"{DATA}/ag_news/test.jsonl"}),
     "ag_news_bandit": Benchmark("examples/ag_news_bandit.yaml", tests={"test": f"{DATA}/ag_news/test.jsonl"}),
