@@ -23,7 +23,7 @@ import numpy as np
 from tokenq.acting.explore import Boltzmann
 from tokenq.envs.negotiation import read_scenarios
 from tokenq.evaluation.intervals import bootstrap_interval
-from tokenq.evaluation.self_play import Player, self_play
+from tokenq.evaluation.self_play import Speaker, self_play
 from tokenq.run.loaded import load_run
 from tokenq.run.report import versions
 
@@ -102,7 +102,7 @@ def games(folder: Path, start: Path, seed: int, number: int) -> dict[str, Any]:
     if not file.is_file():
         trained = load_run(str(folder))
         length, clone = trained.config.max_completion_length, load_run(str(ROOT / start.parent))
-        players = (Player(run.writer, Boltzmann(), length) for run in (trained, clone))
+        players = (Speaker(run.writer, Boltzmann(), length) for run in (trained, clone))
         found = self_play(*players, read_scenarios(ROOT / CONTEXTS), number, seed)
         file.write_text(json.dumps({name: asdict(score) for name, score in found.items()}, indent=1) + "\n")
     read: dict[str, Any] = json.loads(file.read_text())

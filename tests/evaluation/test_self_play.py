@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from tokenq.acting.explore import Greedy
 from tokenq.acting.rollout import Writer
 from tokenq.envs.negotiation import SELECTION, Agreeable, Scenario, Stubborn
-from tokenq.evaluation.self_play import Player, self_play
+from tokenq.evaluation.self_play import Speaker, self_play
 from tokenq.nets.language import LanguageQ
 from tokenq.nets.loading import character_tokenizer
 from tokenq.replay.codecs import Joint
@@ -38,7 +38,7 @@ def test_a_model_plays_and_forgets_what_its_context_cannot_hold(tiny: Callable[.
     tokenizer = character_tokenizer("abcdefghijklmnopqrstuvwxyz0123456789 .,<>")
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
     network = LanguageQ(tiny("gpt2", vocabulary=len(tokenizer)))
-    player = Player(Writer(network, Joint(tokenizer, [tokenizer.eos_token_id]), context=64), Greedy(), 5)
+    player = Speaker(Writer(network, Joint(tokenizer, [tokenizer.eos_token_id]), context=64), Greedy(), 5)
     conversation = [{"role": role, "content": "a" * 20} for role in ("user", "assistant", "user", "assistant", "user")]
     assert len(player(conversation)) <= 5
     assert player(conversation) == player([conversation[0], *conversation[3:]])

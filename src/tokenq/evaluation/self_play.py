@@ -13,8 +13,8 @@ from tokenq.evaluation.intervals import Score, bootstrap, mean_score
 
 
 @dataclass(frozen=True, eq=False)
-class Player:
-    """A model as a player: from its messages to what it says next.
+class Speaker:
+    """A model as a partner in a game: from its messages to what it says next.
 
     Where they outgrow the model's context, the oldest after the first are forgotten.
     """
