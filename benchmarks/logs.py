@@ -1,4 +1,4 @@
-"""Real logs: behaviour cloning, best-10 % cloning and value-based learning from the same start, estimated off-policy.
+"""Real logs: behaviour cloning, best-10 % cloning, `mc` and `soft` from the same start, estimated off-policy.
 
     python examples/logs/rows.py ../shared/data runs/logs
     python benchmarks/logs.py deal city                      # these sets; without names: all four
@@ -36,10 +36,10 @@ ESTIMATES = ("fqe", "wis", "pdis", "dr", "wdr", "effective_sample_size")
 
 METHODS: dict[str, tuple[str, ...]] = {
     "best_10": ("finetune", "--finetune.dataset", "{logs}/best.jsonl", "--finetune.max_steps", "100"),
+    "mc": ("train", "--finetune.max_steps", "0", "--objective", "mc"),
     "soft": ("train", "--finetune.max_steps", "0"),
 }
-"""A command, and what is changed in the example's configuration; another method is another line, such as
-"mc": ("train", "--finetune.max_steps", "0", "--objective", "mc"). {logs} is the folder of the set's rows.
+"""A command, and what is changed in the example's configuration. {logs} is the folder of the set's rows.
 
 The example's own pretraining and fine-tuning make the clone, from which every method starts.
 """
