@@ -6,8 +6,8 @@ Texts and the way of counting are those of `ngram_perplexity.py`: every token of
 all that came before it (recurrent models) or from at least half a context (Transformer). Each update reads 1,024
 characters or 512 words; recurrent models read on where they stopped. The first twentieth of the training text validates
 (the last one is of the same play as the test text, and worth a fifth of an n-gram model's perplexity); the weights that
-validate best are the ones that are tested. Time is that of one processor, one thread a run. What is in the result file
-already is not run again.
+validate best are the ones that are tested. Time is that of one processor with bfloat16 arithmetic, one thread a run, so
+that all models must be timed on the same kind. What is in the result file already is not run again.
 """
 
 import argparse
@@ -182,6 +182,8 @@ def main() -> None:
     parser.add_argument("--corpus", choices=CORPORA, action="append")
     parser.add_argument("--model", choices=MODELS["wikitext2"], action="append")
     arguments = parser.parse_args()
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        parser.error("got a processor without bfloat16 arithmetic, on which these runs take thirty times as long")
     torch.set_num_threads(1)
     with Progress() as progress:
         for corpus in arguments.corpus or CORPORA:
