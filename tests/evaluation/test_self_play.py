@@ -38,9 +38,9 @@ def test_a_model_plays_and_forgets_what_its_context_cannot_hold(tiny: Callable[.
     tokenizer = character_tokenizer("abcdefghijklmnopqrstuvwxyz0123456789 .,<>")
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
     network = LanguageQ(tiny("gpt2", vocabulary=len(tokenizer)))
-    player = Speaker(Writer(network, Joint(tokenizer, [tokenizer.eos_token_id]), context=64), Greedy(), 5)
+    speaker = Speaker(Writer(network, Joint(tokenizer, [tokenizer.eos_token_id]), context=64), Greedy(), 5)
     conversation = [{"role": role, "content": "a" * 20} for role in ("user", "assistant", "user", "assistant", "user")]
-    assert len(player(conversation)) <= 5
-    assert player(conversation) == player([conversation[0], *conversation[3:]])
-    found = self_play(player, Agreeable(), GAMES, games=2, seed=0)
+    assert len(speaker(conversation)) <= 5
+    assert speaker(conversation) == speaker([conversation[0], *conversation[3:]])
+    found = self_play(speaker, Agreeable(), GAMES, games=2, seed=0)
     assert found["agreement_rate"].value == pytest.approx(0.0)
