@@ -36,7 +36,7 @@ ESTIMATES = ("fqe", "wis", "pdis", "dr", "wdr", "effective_sample_size")
 
 METHODS: dict[str, tuple[str, ...]] = {
     "best_10": ("finetune", "--finetune.dataset", "{logs}/best.jsonl", "--finetune.max_steps", "100"),
-    "mc": ("train", "--finetune.max_steps", "0", "--objective", "mc"),
+    "mc": ("train", "--finetune.max_steps", "0", "--objective", "{{type: mc, gamma: 1.0}}"),
     "soft": ("train", "--finetune.max_steps", "0"),
 }
 """A command, and what is changed in the example's configuration. {logs} is the folder of the set's rows.

@@ -1,13 +1,13 @@
-"""Perplexity of neural language models of equal size and equal time, beside the n-gram models.
+"""Perplexity of neural language models of equal size after equally many updates, beside the n-gram models.
 
-    python benchmarks/perplexity.py FOLDER --seconds 600 --seeds 5 [--corpus NAME] [--model NAME]
+    python benchmarks/perplexity.py FOLDER [--seeds 5] [--corpus NAME] [--model NAME]
 
 Texts and the way of counting are those of `ngram_perplexity.py`: every token of the test text is predicted once, from
-all that came before it (recurrent models) or from at least half a context (Transformer). Each update reads 1,024
-characters or 512 words; recurrent models read on where they stopped. The first twentieth of the training text validates
-(the last one is of the same play as the test text, and worth a fifth of an n-gram model's perplexity); the weights that
-validate best are the ones that are tested. Time is that of one processor with bfloat16 arithmetic, one thread a run, so
-that all models must be timed on the same kind. What is in the result file already is not run again.
+all that came before it (recurrent models) or from at least three quarters of a context (Transformer). 6,000 updates
+read 2,048 characters each, 3,500 updates 512 words, of the same text for all models; recurrent models read on where
+they stopped. The first twentieth of the training text validates (the last one is of the same play as the test text, and
+worth a fifth of an n-gram model's perplexity); the weights that validate best are the ones that are tested. Arithmetic
+is bfloat16, on an accelerator if there is one. What is in the result file already is not run again.
 """
 
 import argparse
@@ -28,11 +28,12 @@ from transformers import PreTrainedModel
 
 from tokenq.nets.architectures import Recurrent, RotaryTransformer
 from tokenq.nets.language import LanguageQ
+from tokenq.nets.loading import device
 from tokenq.run.report import versions
 from tokenq.supervised import EarlyStopping
 
 RESULT = Path(__file__).parent / "results" / "perplexity.json"
-EVERY = 250
+EVERY = 500
 
 
 class Sized:
@@ -53,7 +54,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "tinyshakespeare": {
         "lstm": Recurrent("lstm", layers=2, width=256, dropout=0.2),
         "gru": Recurrent("gru", layers=2, width=296, dropout=0.2),
-        "transformer": RotaryTransformer(layers=2, width=208, heads=4, context=128),
+        "transformer": RotaryTransformer(layers=4, width=144, heads=4, context=128, dropout=0.1),
     },
     "wikitext2": {
         "lstm": Recurrent("lstm", layers=1, width=128, dropout=0.2),
@@ -73,6 +74,7 @@ class Rates:
 
 
 RATES = {"tinyshakespeare": Rates(1e-2, 3e-3, 0.01), "wikitext2": Rates(1e-2, 5e-3, 0.1)}
+UPDATES = {"tinyshakespeare": 6000, "wikitext2": 3500}
 SHAPES = {"tinyshakespeare": (16, 128), "wikitext2": (8, 64)}
 
 
@@ -89,24 +91,39 @@ def lanes(stream: np.ndarray, rows: int, length: int, rng: np.random.Generator) 
 @torch.no_grad()
 def nats(network: LanguageQ, stream: np.ndarray) -> float:
     """Mean negative log-likelihood of every token but the first."""
-    model: Any = network.model
-    tokens = torch.from_numpy(stream)[None]
-    if model.config.model_type != "gpt_neox":
-        total, state = 0.0, None
-        for start in range(0, tokens.shape[1] - 1, 4096):
-            part = tokens[:, start : start + 4097]
-            answer = model(input_ids=part[:, :-1], state=state, use_cache=True)
-            state = answer.state
-            total += float(cross_entropy(answer.logits[0].float(), part[0, 1:], reduction="sum"))
-        return total / (tokens.shape[1] - 1)
-    half, total, count = model.config.max_position_embeddings // 2, 0.0, 0
-    for start in range(0, tokens.shape[1] - 1, half):
-        part = tokens[:, max(0, start - half) : start + half + 1]
-        fresh = min(half, tokens.shape[1] - 1 - start)
-        logits = model(input_ids=part[:, :-1]).logits[0, -fresh:].float()
-        total += float(cross_entropy(logits, part[0, -fresh:], reduction="sum"))
-        count += fresh
+    tokens = torch.from_numpy(stream).to(network.device)
+    recurrent = network.model.config.model_type != "gpt_neox"  # type: ignore[union-attr]
+    parts = _read_on(network.model, tokens) if recurrent else _windows(network.model, tokens)
+    total, count = 0.0, 0
+    for logits, following in parts:
+        total += float(cross_entropy(logits.float().flatten(0, 1), following.flatten(), reduction="sum"))
+        count += following.numel()
+    assert count == len(stream) - 1
     return total / count
+
+
+def _read_on(model: Any, tokens: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits and what they should have said, from everything that came before."""
+    state = None
+    for start in range(0, len(tokens) - 1, 4096):
+        part = tokens[None, start : start + 4097]
+        answer = model(input_ids=part[:, :-1], state=state, use_cache=True)
+        state = answer.state
+        yield answer.logits, part[:, 1:]
+
+
+def _windows(model: Any, tokens: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The same from at least three quarters of a context, but for the first tokens."""
+    context = model.config.max_position_embeddings
+    fresh = context // 4
+    read, following = tokens[:-1], tokens[1:]
+    yield model(input_ids=read[None, :context]).logits, following[None, :context]
+    windows = read[fresh:].unfold(0, context, fresh)
+    asked = following[context:].unfold(0, fresh, fresh)
+    for part, wanted in zip(windows.split(64), asked.split(64), strict=True):
+        yield model(input_ids=part).logits[:, -fresh:], wanted
+    if left := (len(following) - context) % fresh:
+        yield model(input_ids=read[None, -context:]).logits[:, -left:], following[None, -left:]
 
 
 def optimisers(model: PreTrainedModel, rates: Rates) -> list[torch.optim.Optimizer]:
@@ -120,22 +137,21 @@ def optimisers(model: PreTrainedModel, rates: Rates) -> list[torch.optim.Optimiz
     ]
 
 
-def train(
-    network: LanguageQ, blocks: Iterator[tuple[bool, torch.Tensor]], rates: Rates, seconds: float
-) -> Iterator[int]:
-    """Updates until the time is over; the learning rates fall along a cosine of the time that has passed."""
+def train(network: LanguageQ, blocks: Iterator[tuple[bool, torch.Tensor]], rates: Rates, updates: int) -> Iterator[int]:
+    """Updates one by one; the learning rates fall along a cosine."""
     model: Any = network.model
     recurrent = model.config.model_type != "gpt_neox"
     both = optimisers(model, rates)
     groups = [(group, group["lr"]) for optimiser in both for group in optimiser.param_groups]
-    began, update, state = time.process_time(), 0, None
-    while (passed := (time.process_time() - began) / seconds) < 1:
+    state = None
+    for update in range(updates):
         for group, rate in groups:
-            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * passed)) * min(1, (update + 1) / 50)
+            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * update / updates)) * min(1, (update + 1) / 50)
         fresh, block = next(blocks)
+        block = block.to(network.device)
         model.train()
         options = {"state": None if fresh else state, "use_cache": True} if recurrent else {}
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(network.device.type, dtype=torch.bfloat16):
             answer = model(input_ids=block[:, :-1], **options)
         model.eval()
         cross_entropy(answer.logits.float().flatten(0, 1), block[:, 1:].flatten()).backward()
@@ -144,32 +160,31 @@ def train(
         for optimiser in both:
             optimiser.step()
             optimiser.zero_grad()
-        update += 1
-        yield update
+        yield update + 1
 
 
-def run(name: str, model_name: str, folder: Path, seconds: float, seed: int) -> Any:
+def run(name: str, model_name: str, folder: Path, seed: int) -> Any:
     train_texts, test_texts, vocabulary = CORPORA[name](folder)
     end = vocabulary - 1
     stream = np.array([token for text in train_texts for token in [*text, end]])
     test = np.array([end, *(token for text in test_texts for token in [*text, end])])
     held_out, stream = np.split(stream, [len(stream) // 20])
     torch.manual_seed(seed)
-    model: PreTrainedModel = MODELS[name][model_name].build(Sized(vocabulary)).eval()
+    built: Any = MODELS[name][model_name].build(Sized(vocabulary))
+    model: PreTrainedModel = built.eval().to(device())
     network = LanguageQ(model)
-    best = EarlyStopping(model, None)
-    update = 0
+    best, began = EarlyStopping(model, None), time.perf_counter()
     blocks = lanes(stream, *SHAPES[name], np.random.default_rng(seed))
-    for update in train(network, blocks, RATES[name], seconds):
-        if update % EVERY == 0:
+    for update in train(network, blocks, RATES[name], UPDATES[name]):
+        if update % EVERY == 0 or update == UPDATES[name]:
             best.observe(update, nats(network, held_out))
-    best.observe(update, nats(network, held_out))
     best.restore()
     return {
         "perplexity": math.exp(nats(network, test)),
         "validation": math.exp(best.best),
-        "updates": update,
         "best_update": best.best_update,
+        "seconds": round(time.perf_counter() - began),
+        "device": torch.cuda.get_device_name() if network.device.type == "cuda" else f"{network.device}",
         "parameters": sum(p.numel() for p in model.parameters()),
     }
 
@@ -177,12 +192,12 @@ def run(name: str, model_name: str, folder: Path, seconds: float, seed: int) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--corpus", choices=CORPORA, action="append")
     parser.add_argument("--model", choices=MODELS["wikitext2"], action="append")
     arguments = parser.parse_args()
-    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+    on_cpu = device().type == "cpu"
+    if on_cpu and not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         parser.error("got a processor where torch has no fast bfloat16, expected one; LSTMs fail without, others crawl")
     torch.set_num_threads(1)
     with Progress() as progress:
@@ -190,10 +205,10 @@ def main() -> None:
             for name in arguments.model or MODELS[corpus]:
                 task = progress.add_task(f"{corpus} {name}", total=arguments.seeds)
                 for seed in range(arguments.seeds):
-                    key = f"{corpus} {name} {arguments.seconds:.0f}s seed {seed}"
+                    key = f"{corpus} {name} seed {seed}"
                     found = json.loads(RESULT.read_text()) if RESULT.is_file() else {"runs": {}}
                     if key not in found["runs"]:
-                        result = run(corpus, name, arguments.folder, arguments.seconds, seed)
+                        result = run(corpus, name, arguments.folder, seed)
                         found = json.loads(RESULT.read_text()) if RESULT.is_file() else {"runs": {}}
                         found["runs"][key] = result
                         found["versions"] = versions()

@@ -88,8 +88,16 @@ class Episode:
     @property
     def readings(self) -> list[slice]:
         """The stretches of `tokens` that the states are read from: one, unless the policy forgets."""
+        if self.since is None:
+            return [slice(0, len(self.tokens))]
+        states, starts = self.states, self.starts
+        return [slice(int(start), int(states[starts == start][-1]) + 1) for start in np.unique(starts)]
+
+    @property
+    def reading_of_state(self) -> Int[np.ndarray, "S"]:
+        """In which of the `readings` each state is read."""
         starts = self.starts
-        return [slice(int(start), int(self.states[starts == start][-1]) + 1) for start in np.unique(starts)]
+        return starts if self.since is None else np.unique(starts, return_inverse=True)[1]
 
     @property
     def closes(self) -> Bool[np.ndarray, "N"]:
@@ -167,16 +175,13 @@ class Texts:
         readings = [episode.readings for episode in episodes]
         read = [(episode, stretch) for episode, parts in zip(episodes, readings, strict=True) for stretch in parts]
         first = np.cumsum([0, *map(len, readings)])
-        rows = [
-            n + np.unique(episode.starts, return_inverse=True)[1]
-            for n, episode in zip(first[:-1], episodes, strict=True)
-        ]
-        longest = max(len(row) for row in rows)
+        rows = [n + episode.reading_of_state for n, episode in zip(first[:-1], episodes, strict=True)]
         return cls(
             tokens=padded([episode.tokens[stretch] for episode, stretch in read], torch.int64, pad_token),
             attention=padded([np.ones(stretch.stop - stretch.start) for _, stretch in read], torch.int64),
             states=padded([episode.states - episode.starts for episode in episodes], torch.int64),
-            rows=torch.from_numpy(np.stack([np.pad(row, (0, longest - len(row)), mode="edge") for row in rows])),
+            # Later states are never read in an earlier row, so that the padding becomes each episode's last row.
+            rows=padded(rows, torch.int64).cummax(1).values,
             source=padded([episode.source for episode, _ in read], torch.int64, pad_token),
             source_attention=padded([np.ones(len(episode.source)) for episode, _ in read], torch.int64),
         )
@@ -184,10 +189,10 @@ class Texts:
 
 def padded(rows: Sequence[Shaped[np.ndarray, "..."]], dtype: torch.dtype, fill: int = 0) -> Shaped[Tensor, "..."]:
     """Rows of different length along a new first axis, padded on the right; further axes must agree."""
-    longest = max(len(row) for row in rows)
-    out = torch.full((len(rows), longest, *rows[0].shape[1:]), fill, dtype=dtype)
-    for target, row in zip(out, rows, strict=True):
-        target[: len(row)] = torch.as_tensor(row, dtype=dtype)
+    lengths = np.array([len(row) for row in rows])
+    there = torch.from_numpy(np.arange(lengths.max()) < lengths[:, None])
+    out = torch.full((*there.shape, *rows[0].shape[1:]), fill, dtype=dtype)
+    out[there] = torch.as_tensor(np.concatenate(rows), dtype=dtype)
     return out
 
 

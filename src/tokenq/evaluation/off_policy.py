@@ -17,9 +17,9 @@ from tokenq.evaluation.intervals import Score, bootstrap, mean_score, resample_c
 from tokenq.learning.fitted_q import ActionHead, FittedQ, Logged, LoggedBatch, padded
 from tokenq.nets.action_values import Factored
 from tokenq.nets.encoder import QNetwork
+from tokenq.nets.q_heads import Guided
 from tokenq.nets.reference import evaluate
 from tokenq.ops import off_policy as ops
-from tokenq.ops.readout import Readout
 from tokenq.types import Episode
 
 BATCH = 32
@@ -32,14 +32,14 @@ def logged_episodes(reference: QNetwork, policy: QNetwork, episodes: Sequence[Ep
     """The episodes as the evaluation of `policy` sees them: one pass of each model, and exact expectations.
 
     Raises:
-        ConfigError: The logits of a model are not hidden states times an output matrix.
+        ConfigError: The logits of a model are not hidden states times an output matrix, or the reference has Q heads.
     """
     found: list[Logged] = []
     vectors: Tensor | None = None
     for (part, frozen, actions), (_, values, _) in zip(
         evaluate(reference, episodes, BATCH), evaluate(policy, episodes, BATCH), strict=True
     ):
-        if not isinstance(frozen, Factored) or not isinstance(values, Factored):
+        if not isinstance(frozen, Factored) or not isinstance(values, Factored | Guided):
             raise ConfigError(
                 "off_policy: got a model whose logits are not its hidden states times a matrix, expected a plain "
                 "language model"
@@ -68,7 +68,7 @@ def turn_starts(episode: Episode) -> list[int]:
     return [0, *(int(n) for n in np.flatnonzero(episode.closes[:-1]) + 1)]
 
 
-def _log_probability(values: Factored, actions: Tensor) -> Tensor:
+def _log_probability(values: Factored | Guided, actions: Tensor) -> Tensor:
     return values.at(actions) - values.logsumexp[:, :-1]
 
 
@@ -78,10 +78,9 @@ def _standardised(weight: Tensor) -> Tensor:
     return (weight - weight.mean(0)) / weight.std(0).clamp(min=1e-6)
 
 
-def _expected(values: Factored, vectors: Float[Tensor, "V D"]) -> Float[Tensor, "B S D"]:
+def _expected(values: Factored | Guided, vectors: Float[Tensor, "V D"]) -> Float[Tensor, "B S D"]:
     """The mean vector of the policy's next token at every state, exact, in chunks; 0 where a state is padding."""
-    readout = Readout(values.readout.weight, values.readout.bias)
-    found = torch.cat([logits.softmax(-1) @ vectors for logits in readout.chunks(values.hidden[values.valid])])
+    found = torch.cat([logits.softmax(-1) @ vectors for logits in values.chunks(values.valid)])
     full = found.new_zeros((*values.valid.shape, found.shape[-1]))
     full[values.valid] = found
     return full

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
@@ -93,17 +94,25 @@ def checked_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrain
     return tokenizer
 
 
+def device() -> torch.device:
+    """Where models are: on the accelerator, if there is one."""
+    found: torch.device = PartialState().device
+    return found
+
+
 def load_model(path: str, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:
-    """A language model, classifier or reader of spans from a hub id or a folder, whichever its configuration names."""
+    """A language model, classifier or reader of spans from a hub id or a folder, whichever its configuration names.
+
+    It is put on `device()`.
+    """
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         family: Any = _family(config)
-        model: PreTrainedModel = family.from_pretrained(
-            path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
-        )
+        model = family.from_pretrained(path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise ConfigError(_cannot_load("language model", path, error)) from error
-    return model
+    moved: PreTrainedModel = model.to(device())
+    return moved
 
 
 def _family(config: Any) -> type:

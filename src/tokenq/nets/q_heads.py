@@ -121,22 +121,24 @@ class Guided:
 
     def top(self, k: int) -> tuple[Float[Tensor, "B S k"], Int[Tensor, "B S k"]]:
         """The k most probable tokens of each state: their log-probabilities and which they are."""
-        best = [log.topk(k, dim=-1) for log in self._chunks()]
+        best = [log.topk(k, dim=-1) for log in self.chunks(self.valid)]
         values, tokens = torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
         return self._scatter(values), self._scatter(tokens)
+
+    def chunks(self, valid: Bool[Tensor, "B S"]) -> Iterator[Float[Tensor, "m V"]]:
+        """The log-probabilities of all tokens at the states marked in `valid`, a few at a time."""
+        heads = zip(*(head.chunks(valid) for head in self.heads), strict=True)
+        for logits, values in zip(self.policy.chunks(valid), heads, strict=True):
+            yield prior_guided(logits, _least(values), self.beta, self.top_k)
 
     @cached_property
     def entropy(self) -> Float[Tensor, "B S"]:
         """Entropy of the policy that writes, in nats."""
         return self._answer(lambda log: -(log.exp() * log.clamp(min=-1e30)).sum(-1))
 
-    def _chunks(self) -> Iterator[Float[Tensor, "m V"]]:
-        heads = zip(*(head.chunks(self.valid) for head in self.heads), strict=True)
-        for logits, values in zip(self.policy.chunks(self.valid), heads, strict=True):
-            yield prior_guided(logits, _least(values), self.beta, self.top_k)
 
     def _answer(self, question: Callable[[Tensor], Tensor]) -> Tensor:
-        return self._scatter(torch.cat([question(log) for log in self._chunks()]))
+        return self._scatter(torch.cat([question(log) for log in self.chunks(self.valid)]))
 
     def _scatter(self, answers: Tensor) -> Tensor:
         full = answers.new_zeros((*self.valid.shape, *answers.shape[1:]))

@@ -19,7 +19,8 @@ def collate(sample: Sample, pad_token: int) -> Batch:
     """
     episodes = sample.episodes
     records = _records(episodes)
-    rewards = [episode.rewards for episode in episodes]
+    rewards = padded([episode.rewards for episode in episodes], torch.float32)
+    decided = padded([np.ones(len(episode.rewards)) for episode in episodes], torch.bool)
     references = References(
         logit=padded([record.logit for record in records], torch.float32),
         logsumexp=padded([record.logsumexp for record in records], torch.float32),
@@ -29,10 +30,10 @@ def collate(sample: Sample, pad_token: int) -> Batch:
     return Batch(
         inputs=Texts.of(episodes, pad_token),
         actions=padded([episode.actions for episode in episodes], torch.int64),
-        rewards=padded([np.nan_to_num(row) for row in rewards], torch.float32),
+        rewards=rewards.nan_to_num(),
         continues=padded([_continues(episode) for episode in episodes], torch.float32),
-        decided=padded([np.ones(len(row)) for row in rewards], torch.bool),
-        rated=padded([~np.isnan(row) for row in rewards], torch.bool),
+        decided=decided,
+        rated=decided & ~rewards.isnan(),
         weight=torch.from_numpy(sample.weight),
         index=torch.from_numpy(sample.index),
         record=references,

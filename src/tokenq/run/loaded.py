@@ -56,6 +56,7 @@ def load_run(run: str, beta: float | None = None) -> Loaded:
     elif beta is not None:
         raise ConfigError(f"beta: got {beta} for {run}, which was trained without Q heads; leave --beta out")
     network = loading.q_network(loading.load_model(str(model), config.dtype, trusted), q_heads=q_heads)
+    network.to(network.causal.device)
     codec = codec_of(network.causal, tokenizer, config.turns_seen)
     writer = Writer(network, codec, loading.context_length(network.causal))
     return Loaded(config, tokenizer, network, writer, folder)

@@ -50,13 +50,14 @@ def load_tokenizer(config: TrainConfig, given: Given, folder: Path) -> Any:
 def load_start(config: TrainConfig, given: Given, tokenizer: Any, folder: Path) -> Any:
     """The model to start from: handed over, made by this run before, loaded, or fresh with random weights."""
     if given.model is not None:
-        return given.model
+        return given.model.to(loading.device())
     start = folder / START
     if start.is_dir():
         return loading.load_model(str(start), config.dtype)
     if config.model is not None:
         return loading.load_model(config.model, config.dtype, config.trust_remote_code)
-    return config.pretrain.architecture.build(tokenizer)
+    fresh: Any = config.pretrain.architecture.build(tokenizer)
+    return fresh.to(loading.device())
 
 
 def make_start(config: TrainConfig, given: Given, tokenizer: Any, model: Any, folder: Path) -> Any:
