@@ -54,7 +54,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "tinyshakespeare": {
         "lstm": Recurrent("lstm", layers=2, width=256, dropout=0.2),
         "gru": Recurrent("gru", layers=2, width=296, dropout=0.2),
-        "transformer": RotaryTransformer(layers=4, width=144, heads=4, context=128, dropout=0.1),
+        "transformer": RotaryTransformer(layers=4, width=144, heads=4, context=128),
     },
     "wikitext2": {
         "lstm": Recurrent("lstm", layers=1, width=128, dropout=0.2),
@@ -74,6 +74,8 @@ class Rates:
 
 
 RATES = {"tinyshakespeare": Rates(1e-2, 3e-3, 0.01), "wikitext2": Rates(1e-2, 5e-3, 0.1)}
+# At the rates of the others a GRU on characters diverges after 500 updates, on each of five seeds.
+OWN_RATES = {("tinyshakespeare", "gru"): Rates(3e-3, 2e-3, 0.01)}
 UPDATES = {"tinyshakespeare": 6000, "wikitext2": 3500}
 SHAPES = {"tinyshakespeare": (16, 128), "wikitext2": (8, 64)}
 
@@ -175,7 +177,8 @@ def run(name: str, model_name: str, folder: Path, seed: int) -> Any:
     network = LanguageQ(model)
     best, began = EarlyStopping(model, None), time.perf_counter()
     blocks = lanes(stream, *SHAPES[name], np.random.default_rng(seed))
-    for update in train(network, blocks, RATES[name], UPDATES[name]):
+    rates = OWN_RATES.get((name, model_name), RATES[name])
+    for update in train(network, blocks, rates, UPDATES[name]):
         if update % EVERY == 0 or update == UPDATES[name]:
             best.observe(update, nats(network, held_out))
     best.restore()
