@@ -20,6 +20,7 @@ from tokenq.evaluation.off_policy import (
 )
 from tokenq.learning.fitted_q import FittedQ
 from tokenq.nets.language import LanguageQ
+from tokenq.nets.q_heads import QHeads
 from tokenq.nets.reference import log_probabilities
 from tokenq.types import Episode
 
@@ -63,6 +64,32 @@ def test_what_is_read_is_what_the_models_say(networks: tuple[LanguageQ, Language
         assert found.rewards.tolist() == np.nan_to_num(given.rewards).tolist()
         assert list(found.turns) == [0, 2]
     assert any(abs(float(found.log_ratio.sum())) > 0.01 for found in logged)
+
+
+@pytest.mark.parametrize("top_k", [0, 4])
+def test_a_policy_with_q_heads_is_the_one_that_writes(
+    networks: tuple[LanguageQ, LanguageQ], episodes: list[Episode], top_k: int
+) -> None:
+    """π ∝ π_β·exp(β·Q) over the model's own k best; a logged token beyond them has no probability at all."""
+    reference, policy = networks
+    heads = QHeads(policy.causal.config.hidden_size, 10, count=1, value=False, beta=2.0, top_k=top_k)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(heads.q["first"].outer.weight)
+    guided = LanguageQ(policy.model, q_heads=heads)
+    logged = logged_episodes(reference, guided, episodes)
+    weight = reference.readout.weight.detach()
+    vectors = (weight - weight.mean(0)) / weight.std(0)
+    theirs = log_probabilities(reference, episodes)
+    for number, (found, given) in enumerate(zip(logged, episodes, strict=True)):
+        answer = policy.causal(torch.from_numpy(given.tokens)[None], output_hidden_states=True)
+        with torch.no_grad():
+            log = heads.guided(answer.logits[0, given.states], answer.hidden_states[-1][0, given.states])
+        torch.testing.assert_close(found.expected, log.exp() @ vectors, atol=1e-4, rtol=1e-4)
+        taken = log[range(4), given.actions].numpy()
+        np.testing.assert_allclose(found.log_ratio, taken - theirs[number], atol=1e-4)
+    assert any(torch.isinf(found.log_ratio).any() for found in logged) == (top_k > 0)
+    estimates = estimate(SETTINGS.fit(logged, 1.0, seed=0), logged, SETTINGS, 1.0, seed=0)
+    assert all(np.isfinite(score.value) for score in estimates.scores.values())
 
 
 def test_the_behaviour_is_estimated_at_what_it_earned(

@@ -59,6 +59,34 @@ def test_every_question_has_the_same_answer(both: Both) -> None:
         assert near(ours[decided], dense.log_probability(batch.actions, samples)[decided])
 
 
+def test_what_is_left_without_some_tokens(both: Both) -> None:
+    """Exact values, padding reads zero, and with a token left out twice it is left out once."""
+    factored, dense, batch, _ = both
+    known = torch.randint(31, (*batch.actions.shape, 3), generator=torch.Generator().manual_seed(2))
+    known[..., 2] = known[..., 0]
+    ours, theirs = factored.rest(known, 2), dense.rest(known, 2)
+    assert near(ours[batch.decided], theirs[batch.decided]) and (ours[~batch.decided] == 0).all()
+    by_hand = [value for i, value in enumerate(dense.values[0, 0].tolist()) if i not in known[0, 0].tolist()]
+    assert 28 <= len(by_hand) < 31
+    assert near(ours[0, 0], torch.tensor(by_hand).logsumexp(0))
+    assert all(part.requires_grad for part in (ours, theirs))
+
+
+def test_sampled_gradient_of_the_rest_averages_to_the_exact_one() -> None:
+    """As above; the tokens left out have none."""
+    times = 20_000
+    values, actions = repeated(times)
+    known = torch.stack([actions, torch.full_like(actions, 5)], -1)
+    torch.manual_seed(0)
+    sampled = torch.autograd.grad(values.rest(known, 2).sum(), [values.hidden, values.readout.weight])
+    states = values.hidden[:1, 0]
+    kept = [0, 1, 3, 4, 6]
+    exact = torch.autograd.grad((states @ values.readout.weight[kept].T).logsumexp(-1).sum(), values.hidden)[0][0, 0]
+    error = sampled[0][:, 0].std(0) / times**0.5
+    assert (error > 0).all() and ((sampled[0][:, 0].mean(0) - exact).abs() < 5 * error).all()
+    assert (sampled[1][[2, 5]] == 0).all() and (sampled[1][kept] != 0).all()
+
+
 def test_padded_states_read_zero_and_only_two_questions_have_a_gradient(both: Both) -> None:
     factored, dense, batch, _ = both
     assert (~factored.valid).any()

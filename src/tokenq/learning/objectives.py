@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenq.errors import ConfigError
+from tokenq.learning.held import Held
 from tokenq.learning.losses import Huber, SquaredError
 from tokenq.learning.values import ActionValues, Head, Logits, Raw, log_ratio
 from tokenq.ops.losses import squared_error
@@ -45,20 +46,27 @@ class Soft:
     """Discount per decision, in [0, 1]."""
     lam: float = 0.0
     """λ in [0, 1]: 0 bootstraps at every decision, 1 follows the data to the end of the episode."""
-
-    plausible: ClassVar[int] = 0
-    """No candidate tokens are stored: log-sum-exp runs over the whole vocabulary."""
+    held: Held | None = None
+    """How tokens that the reference finds implausible are held down; null: they are not."""
 
     def __post_init__(self) -> None:
         _check_probability("gamma", self.gamma)
         _check_probability("lam", self.lam)
+
+    @property
+    def plausible(self) -> int:
+        """Number of candidate tokens that an episode's record must hold."""
+        return 0 if self.held is None else self.held.k
 
     def loss(self, online: ActionValues, target: Target, batch: Batch) -> Loss:
         """The loss of every decision."""
         q = self.values.q(online, batch)
         with torch.no_grad():
             goal = self._returns(online, target, batch)
-        return Loss(squared_error(q, goal), q.detach(), goal)
+        error = squared_error(q, goal)
+        if self.held is not None:
+            error = error + 0.5 * (self.values.beta * self.held.excess(online, batch)) ** 2
+        return Loss(error, q.detach(), goal)
 
     def _returns(self, online: ActionValues, target: Target, batch: Batch) -> Float[Tensor, "B N"]:
         following = torch.cat([batch.rated[:, 1:], torch.zeros_like(batch.rated[:, :1])], dim=1)

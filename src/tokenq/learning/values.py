@@ -57,6 +57,17 @@ class ActionValues(Protocol):
         """The values of k candidates per state."""
 
 
+@runtime_checkable
+class TokenValues(ActionValues, Protocol):
+    """Those of a model that writes by its own logits: it also knows what is left of them without some tokens."""
+
+    def rest(self, known: Int[Tensor, "B N k"], samples: int) -> Float[Tensor, "B N"]:
+        """Log-sum-exp over all tokens but k known ones, at s_0 to s_{N-1}.
+
+        Differentiable; the gradient may be estimated from `samples` tokens.
+        """
+
+
 def log_ratio(values: ActionValues, batch: Batch) -> Float[Tensor, "B N"]:
     """ρ = log π(a|s) − log π_ref(a|s) of the taken actions, in nats, without gradient."""
     policy = values.at(batch.actions).detach() - values.logsumexp[:, :-1]

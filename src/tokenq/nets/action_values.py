@@ -43,6 +43,10 @@ class Dense:
         """The log-probability of one action at every state under the softmax policy, differentiable."""
         return self.taken(actions) - self.values.logsumexp(-1)
 
+    def rest(self, known: Int[Tensor, "B N k"], samples: int) -> Float[Tensor, "B N"]:
+        """Log-sum-exp over all actions but the `known` ones, differentiable; dense, so `samples` changes nothing."""
+        return self.values[:, :-1].scatter(-1, known, -torch.inf).logsumexp(-1)
+
     def among(self, candidates: Int[Tensor, "B S k"]) -> Float[Tensor, "B S k"]:
         """The values of k candidate actions per state, without gradient."""
         return self.values.detach().gather(-1, candidates)
@@ -123,6 +127,17 @@ class Factored:
         drawn = self.readout.rows(states, self.readout.sample(states.detach(), samples)).mean(-1)
         zero_valued = torch.zeros_like(taken).masked_scatter(rows, drawn - drawn.detach())
         return taken - self.logsumexp[:, :-1] - zero_valued
+
+    def rest(self, known: Int[Tensor, "B N k"], samples: int) -> Float[Tensor, "B N"]:
+        """Log-sum-exp over all tokens but the `known` ones, exact, with an unbiased gradient from `samples` of them.
+
+        ∇lse = E_{a'}[∇ℓ(a')], with a' drawn from the softmax over these tokens.
+        """
+        rows = self.valid[:, 1:]
+        states = self.hidden[:, :-1][rows]
+        total, drawn = self.readout.rest(states.detach(), known[rows], samples)
+        logits = self.readout.rows(states, drawn).mean(-1)
+        return total.new_zeros(rows.shape).masked_scatter(rows, total + (logits - logits.detach()))
 
     def _dense_log_probability(self, actions: Tensor) -> Tensor:
         rows = self.valid[:, 1:]

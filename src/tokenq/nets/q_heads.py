@@ -136,7 +136,6 @@ class Guided:
         """Entropy of the policy that writes, in nats."""
         return self._answer(lambda log: -(log.exp() * log.clamp(min=-1e30)).sum(-1))
 
-
     def _answer(self, question: Callable[[Tensor], Tensor]) -> Tensor:
         return self._scatter(torch.cat([question(log) for log in self.chunks(self.valid)]))
 

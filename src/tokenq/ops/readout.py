@@ -54,6 +54,20 @@ class Readout:
                 logits = self.logits(part)
             yield logits
 
+    def rest(
+        self, hidden: Float[Tensor, "M D"], known: Int[Tensor, "M k"], samples: int
+    ) -> tuple[Float[Tensor, "M"], Int[Tensor, "M n"]]:
+        """Log-sum-exp over all tokens but those in `known`, exact, and n = `samples` of them drawn from their softmax.
+
+        Neither has a gradient. Some token must be left.
+        """
+        total, drawn = [], []
+        for logits, left_out in zip(self.chunks(hidden), known.split(self._rows_per_chunk), strict=True):
+            others = logits.scatter(-1, left_out, -torch.inf)
+            total.append(others.logsumexp(-1))
+            drawn.append(torch.multinomial(others.softmax(-1), samples, replacement=True))
+        return torch.cat(total), torch.cat(drawn)
+
     def logsumexp(self, hidden: Float[Tensor, "M D"]) -> Float[Tensor, "M"]:
         """Log-sum-exp over the vocabulary, exact, without gradient."""
         return torch.cat([logits.logsumexp(-1) for logits in self.chunks(hidden)])
