@@ -15,6 +15,7 @@ import yaml
 from safetensors.torch import load_file
 
 from tokenq.cli import main
+from tokenq.run.loaded import load_run
 
 Start = Callable[..., Path]
 EVERYTHING = {
@@ -45,6 +46,14 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def finished(start: Start, online: dict[str, Any]) -> Path:
     return start(online | {"learning_rate": 0.01})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+def test_a_finished_run_is_read_back_onto_the_accelerator(finished: Path) -> None:
+    run = load_run(str(finished))
+    start = run.start()
+    assert start is not None and {run.network.device.type, start.device.type} == {"cuda"}
 
 
 def test_a_run_leaves_the_promised_folder(finished: Path) -> None:
