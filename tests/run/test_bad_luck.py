@@ -14,6 +14,7 @@ import pytest
 
 from tokenq.checkpoint import load_tensors, newest_whole
 from tokenq.cli import main
+from tokenq.run.folder import alone
 
 # A child may be given a disk of its own, as it were.
 FORK = multiprocessing.get_context("fork")
@@ -189,6 +190,17 @@ def test_nothing_is_made_up_where_all_checkpoints_are_damaged(train: Train, tmp_
     status, line = train("--resume", "true")
     assert status == 2 and line.endswith("none of 2 checkpoints is whole; start in another folder")
     assert _content(tmp_path / "run") == before
+
+
+def test_a_run_that_another_process_makes_is_left_to_it(train: Train, tmp_path: Path, whole: Path) -> None:
+    shutil.copytree(whole.parent, tmp_path, dirs_exist_ok=True)
+    _moved(tmp_path / "run", whole.parent)
+    before = _content(tmp_path / "run")
+    with alone(tmp_path / "run", wait=False):
+        status, line = train("--resume", "true", "--max_steps", "8")
+    assert status == 2 and line == f"output_dir: {tmp_path}/run is in use by another process; choose another"
+    assert _content(tmp_path / "run") == before
+    assert train("--resume", "true", "--max_steps", "8")[0] == 0
 
 
 def _moved(run: Path, place: Path) -> None:

@@ -13,6 +13,7 @@ from tokenq.config.control import ControlConfig
 from tokenq.config.train import TrainConfig
 from tokenq.errors import CheckpointError, Diverged, TokenqError
 from tokenq.learning.learner import Learner, Report
+from tokenq.run.folder import alone
 from tokenq.tracking import MetricsFile, Progress
 from tokenq.types import Batch
 
@@ -68,10 +69,15 @@ def updates(run: Run, console: Console | None = None) -> Iterator[dict[str, Any]
     """Make the updates that a run lacks; yields each row of metrics once it is written to the file.
 
     Whoever has seen enough stops: what was saved until then is whole, and the run can be resumed from it. Progress goes
-    to `console`, standard error by default.
+    to `console`, standard error by default. Meanwhile the folder is held against other processes: two of them in one
+    run would write over each other's checkpoints.
     """
     try:
-        with refusals_named(run), Progress(run.config.max_steps, run.learner.update_count, console) as bar:
+        with (
+            refusals_named(run),
+            alone(run.folder, wait=False),
+            Progress(run.config.max_steps, run.learner.update_count, console) as bar,
+        ):
             for line in run.opening():
                 bar.say(line)
             with _resume_or_start(run, bar) as metrics:

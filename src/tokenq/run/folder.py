@@ -1,5 +1,7 @@
 """The folder of a run: whose it is, and folders that are whole or not there."""
 
+import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,10 +50,13 @@ def run_folder(config: TrainConfig | ControlConfig, name: str) -> Path:
 
 
 def claim(folder: Path, config: TrainConfig | ControlConfig) -> None:
-    """Make the folder, if need be, and write the resolved configuration into it."""
+    """Make the folder, if need be, and write the resolved configuration into it.
+
+    Raises `CheckpointError` if another process makes this run.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / CONFIG, dump(replace(config, resume=False)))
+        with alone(folder, wait=False):
+            write_text(folder / CONFIG, dump(replace(config, resume=False)))
     except OSError as error:
         advice = "free the disk or choose another folder"
         raise CheckpointError(f"output_dir: {folder} cannot be written ({error}); {advice}") from error
@@ -87,6 +92,25 @@ def _same_run(old: Any, new: Any, folder: Path) -> None:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@contextmanager
+def alone(folder: Path, wait: bool) -> Iterator[None]:
+    """Hold a folder, which is made if need be, against other processes; the system lets go of it if this one dies.
+
+    Raises:
+        CheckpointError: another process holds it, and `wait` is false.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise CheckpointError(f"output_dir: {folder} is in use by another process; choose another") from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """One trial of a search: train a configuration with each seed, and say how it goes, in this process or another one."""
 
-import fcntl
 import gc
 import json
 import math
@@ -9,7 +8,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
 from pathlib import Path
@@ -19,10 +18,10 @@ import torch
 from rich.console import Console
 
 from tokenq.config.train import TrainConfig
-from tokenq.errors import CheckpointError, ConfigError, Diverged, TokenqError
+from tokenq.errors import ConfigError, Diverged, TokenqError
 from tokenq.nets.loading import quiet
 from tokenq.run.drive import updates
-from tokenq.run.folder import CONFIG, claim, whole_folder
+from tokenq.run.folder import CONFIG, alone, claim, whole_folder
 from tokenq.run.given import Given
 from tokenq.run.models import START
 from tokenq.run.session import Session
@@ -120,25 +119,6 @@ def run_trial(job: Job) -> Generator[Event, None, None]:
                 return
             scores.append(score)
     yield Scored(tuple(scores))
-
-
-@contextmanager
-def alone(folder: Path, wait: bool) -> Iterator[None]:
-    """Hold a folder, which is made if need be, against other processes; the system lets go of it if this one dies.
-
-    Raises:
-        CheckpointError: another process holds it, and `wait` is false.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise CheckpointError(f"output_dir: {folder} is in use by another process; choose another") from error
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def serve(job: Job, parent: Any, threads: int) -> None:

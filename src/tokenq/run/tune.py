@@ -14,8 +14,9 @@ from tokenq.config.search import read_search
 from tokenq.config.train import TrainConfig
 from tokenq.config.tune import TuneConfig
 from tokenq.errors import CheckpointError, ConfigError
+from tokenq.run.folder import alone
 from tokenq.run.report import write_text
-from tokenq.run.trial import KEPT, alone
+from tokenq.run.trial import KEPT
 
 if TYPE_CHECKING:
     from tokenq.run.study import Plan
