@@ -63,6 +63,7 @@ def test_a_translation_is_scored_against_its_reference() -> None:
     right, close, wrong = task.reward(["ein Mann", "ein Hund", "xyz"], references=[["ein Mann"]] * 3)
     assert right == pytest.approx(1.0) and right > close > wrong
     assert Translation(score="chrf").reward(["ein Mann"], references=[["ein Mann"]]) == pytest.approx([1.0])
+    assert task.metrics == ("bleu", "chrf") and Translation(target="zh").metrics == ("bleu_zh", "chrf")
     with pytest.raises(DataError, match="row 2: no column 'de'"):
         task.examples([{"en": "a", "de": "b"}, {"en": "a"}])
 

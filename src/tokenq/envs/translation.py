@@ -25,10 +25,13 @@ class Translation:
     score: Literal["bleu", "chrf"] = "bleu"
     """What is rewarded."""
 
-    metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf")
-    """What `tokenq evaluate` measures if nothing is asked for."""
     labels: ClassVar[Sequence[str]] = ()
     """There are none."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What `tokenq evaluate` measures if nothing is asked for; Chinese has no spaces to find words by."""
+        return ("bleu_zh" if self.target.startswith("zh") else "bleu", "chrf")
 
     def examples(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """Prompt, completion and references of each row; raises `DataError` with the row of a missing sentence."""
