@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -62,6 +63,17 @@ def test_held_tokens_may_be_as_probable_as_they_were_or_as_the_bound(batch_of: B
     )
     logits = torch.tensor([0.9, 0.09, 0.004, 0.003, 0.003]).log().repeat(1, 2, 1)
     assert Held(3, 0.06).excess(Dense(logits), held_batch(batch_of, [0.5, 0.4, 0.05])).item() == 0
+
+
+def test_nothing_is_held_where_everything_is_plausible(batch_of: BatchOf) -> None:
+    """Two labels of a classifier, say: no penalty, and gradients stay numbers."""
+    batch = held_batch(batch_of, [0.5, 0.4, 0.1])
+    batch = replace(batch, record=replace(batch.reference, plausible=torch.tensor([[[0, 1, 1]] * 2])))
+    logits = torch.tensor([[[0.3, -0.2]] * 2], requires_grad=True)
+    excess = Held(3, 0.06).excess(Dense(logits), batch)
+    assert excess.item() == 0
+    (gradient,) = torch.autograd.grad(excess.sum(), logits)
+    assert (gradient == 0).all()
 
 
 def test_wrong_settings_say_what_to_do(batch_of: BatchOf) -> None:

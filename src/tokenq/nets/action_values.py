@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenq.ops.readout import Readout, rows_per_chunk
+from tokenq.ops.readout import LEFT_OUT, Readout, rows_per_chunk
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Dense:
 
     def rest(self, known: Int[Tensor, "B N k"], samples: int) -> Float[Tensor, "B N"]:
         """Log-sum-exp over all actions but the `known` ones, differentiable; dense, so `samples` changes nothing."""
-        return self.values[:, :-1].scatter(-1, known, -torch.inf).logsumexp(-1)
+        return self.values[:, :-1].scatter(-1, known, LEFT_OUT).logsumexp(-1)
 
     def among(self, candidates: Int[Tensor, "B S k"]) -> Float[Tensor, "B S k"]:
         """The values of k candidate actions per state, without gradient."""

@@ -21,6 +21,9 @@ From this size on glibc maps memory afresh and gives it back at once; smaller pi
 cost more, when it was measured, than the tensor that is avoided.
 """
 
+LEFT_OUT = -1e30
+"""The logit of a token that is left out: with minus infinity, where none is left, gradients would be NaN."""
+
 
 def rows_per_chunk(vocabulary: int) -> int:
     """How many states' logits are held at once."""
@@ -59,11 +62,11 @@ class Readout:
     ) -> tuple[Float[Tensor, "M"], Int[Tensor, "M n"]]:
         """Log-sum-exp over all tokens but those in `known`, exact, and n = `samples` of them drawn from their softmax.
 
-        Neither has a gradient. Some token must be left.
+        Neither has a gradient. Where no token is left the former is about −1e30.
         """
         total, drawn = [], []
         for logits, left_out in zip(self.chunks(hidden), known.split(self._rows_per_chunk), strict=True):
-            others = logits.scatter(-1, left_out, -torch.inf)
+            others = logits.scatter(-1, left_out, LEFT_OUT)
             total.append(others.logsumexp(-1))
             drawn.append(torch.multinomial(others.softmax(-1), samples, replacement=True))
         return torch.cat(total), torch.cat(drawn)
