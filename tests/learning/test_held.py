@@ -65,6 +65,19 @@ def test_held_tokens_may_be_as_probable_as_they_were_or_as_the_bound(batch_of: B
     assert Held(3, 0.06).excess(Dense(logits), held_batch(batch_of, [0.5, 0.4, 0.05])).item() == 0
 
 
+def test_a_token_that_fills_up_a_row_counts_once(batch_of: BatchOf) -> None:
+    """Four tokens, of which 0 fills up; 2 and 3 are held and had 0.1 together."""
+    batch = batch_of(
+        [[1]],
+        k=6,
+        logit=torch.tensor([[math.log(0.4)]]),
+        plausible=torch.tensor([[[0, 1, 2, 3, 0, 0]] * 2]),
+        plausible_logit=torch.tensor([[[0.5, 0.4, 0.05, 0.05, 0.5, 0.5]] * 2]).log(),
+    )
+    logits = torch.tensor([0.2, 0.2, 0.3, 0.3]).log().repeat(1, 2, 1)
+    assert Held(6, 0.06).excess(Dense(logits), batch).item() == pytest.approx(math.log(6))
+
+
 def test_nothing_is_held_where_everything_is_plausible(batch_of: BatchOf) -> None:
     """Two labels of a classifier, say: no penalty, and gradients stay numbers."""
     batch = held_batch(batch_of, [0.5, 0.4, 0.1])

@@ -37,6 +37,11 @@ def test_answers_are_those_of_the_whole_matrix(bias: bool) -> None:
     assert torch.allclose(out.logsumexp(hidden), logits.logsumexp(-1), atol=1e-6)
     assert torch.allclose(values, logits.amax(-1)) and torch.equal(tokens, logits.argmax(-1))
     assert torch.allclose(top, logits.topk(4).values) and torch.equal(top_tokens, logits.topk(4).indices)
+    vocabulary = logits.shape[-1]
+    filled, filled_tokens = out.top(hidden, vocabulary + 2)
+    assert torch.allclose(filled[:, :vocabulary], logits.sort(descending=True).values, atol=1e-6)
+    assert (filled[:, vocabulary:] == filled[:, :1]).all()
+    assert (filled_tokens[:, vocabulary:] == top_tokens[:, :1]).all()
     assert torch.allclose(out.entropy(hidden), -(log.exp() * log).sum(-1), atol=1e-6)
     answers = (out.logsumexp(hidden), values, top, out.entropy(hidden))
     assert not any(answer.requires_grad for answer in answers)

@@ -42,9 +42,11 @@ class Held:
         tokens = reference.plausible[:, :-1]
         normaliser = reference.logsumexp[:, :-1]
         probability = (reference.plausible_logit[:, :-1] - normaliser.unsqueeze(-1)).exp()
-        held = (probability < self.probability) | (tokens == taken)
-        known = torch.cat([taken, tokens.where(~held, taken)], dim=-1)
-        kept = probability.masked_fill(held, 0).sum(-1) + (reference.logit - normaliser).exp()
+        # Where there are fewer than k tokens, the first one fills up the row; none must count twice.
+        again = torch.cat([torch.zeros_like(tokens[..., :1], dtype=torch.bool), tokens[..., 1:] == tokens[..., :1]], -1)
+        left_out = (probability < self.probability) | (tokens == taken) | again
+        known = torch.cat([taken, tokens.where(~left_out, taken)], dim=-1)
+        kept = probability.masked_fill(left_out, 0).sum(-1) + (reference.logit - normaliser).exp()
         allowed = (1 - kept).clamp(min=self.probability).log()
         share = online.rest(known, self.samples) - online.logsumexp[:, :-1]
         return (share - allowed).clamp(min=0)

@@ -81,9 +81,14 @@ class Readout:
         return torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
 
     def top(self, hidden: Float[Tensor, "M D"], k: int) -> tuple[Float[Tensor, "M k"], Int[Tensor, "M k"]]:
-        """The k largest logits of each state and their tokens, without gradient."""
-        best = [logits.topk(k, dim=-1) for logits in self.chunks(hidden)]
-        return torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
+        """The k largest logits of each state and their tokens, without gradient.
+
+        Where there are fewer than k tokens, the best one fills up the row.
+        """
+        vocabulary = self.weight.shape[0]
+        best = [logits.topk(min(k, vocabulary), dim=-1) for logits in self.chunks(hidden)]
+        filled = [*range(min(k, vocabulary)), *[0] * (k - vocabulary)]
+        return torch.cat([b.values for b in best])[:, filled], torch.cat([b.indices for b in best])[:, filled]
 
     def sample(self, hidden: Float[Tensor, "M D"], k: int) -> Int[Tensor, "M k"]:
         """K tokens per state drawn with replacement from the softmax policy, from torch's global generator."""
