@@ -218,6 +218,11 @@ class References:
     plausible: Int[Tensor, "B S k"]
     plausible_logit: Float[Tensor, "B S k"]
 
+    @property
+    def plausible_probability(self) -> Float[Tensor, "B S k"]:
+        """How probable the reference finds its k most plausible tokens."""
+        return (self.plausible_logit - self.logsumexp.unsqueeze(-1)).exp()
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:

@@ -39,14 +39,13 @@ class Held:
         if not isinstance(online, TokenValues):
             raise ConfigError("held: got an agent or a model with Q heads, expected a language model; leave it null")
         reference, taken = batch.reference, batch.actions.unsqueeze(-1)
-        tokens = reference.plausible[:, :-1]
-        normaliser = reference.logsumexp[:, :-1]
-        probability = (reference.plausible_logit[:, :-1] - normaliser.unsqueeze(-1)).exp()
+        tokens, probability = reference.plausible[:, :-1], reference.plausible_probability[:, :-1]
         # Where there are fewer than k tokens, the first one fills up the row; none must count twice.
-        again = torch.cat([torch.zeros_like(tokens[..., :1], dtype=torch.bool), tokens[..., 1:] == tokens[..., :1]], -1)
+        again = tokens == tokens[..., :1]
+        again[..., 0] = False
         left_out = (probability < self.probability) | (tokens == taken) | again
         known = torch.cat([taken, tokens.where(~left_out, taken)], dim=-1)
-        kept = probability.masked_fill(left_out, 0).sum(-1) + (reference.logit - normaliser).exp()
+        kept = probability.masked_fill(left_out, 0).sum(-1) + (reference.logit - reference.logsumexp[:, :-1]).exp()
         allowed = (1 - kept).clamp(min=self.probability).log()
         share = online.rest(known, self.samples) - online.logsumexp[:, :-1]
         return (share - allowed).clamp(min=0)

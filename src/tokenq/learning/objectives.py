@@ -123,8 +123,7 @@ class Plausible:
 
     def best(self, values: Raw | Logits, chooser: ActionValues, judge: ActionValues, batch: Batch) -> Tensor:
         """`judge`'s value of the candidate that `chooser` likes best, for each of their states."""
-        probability = (batch.reference.plausible_logit - batch.reference.logsumexp.unsqueeze(-1)).exp()
-        excluded = probability < self.probability
+        excluded = batch.reference.plausible_probability < self.probability
         excluded[..., 0] = False
         liked = values.among_plausible(chooser, batch).masked_fill(excluded, -torch.inf).argmax(-1, keepdim=True)
         return values.among_plausible(judge, batch).gather(-1, liked).squeeze(-1)
