@@ -216,7 +216,7 @@ def main() -> None:
                         result = run(corpus, name, arguments.folder, seed)
                         found = json.loads(RESULT.read_text()) if RESULT.is_file() else {"runs": {}}
                         found["runs"][key] = result
-                        found["versions"] = versions()
+                        found.setdefault("versions", {})[result["device"]] = versions()
                         RESULT.write_text(json.dumps(found, indent=1) + "\n")
                         print(key, result)
                     progress.advance(task)
