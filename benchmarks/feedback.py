@@ -184,8 +184,9 @@ def from_trl(name: str, start: Path, data: Corpus, seed: int, rate: float) -> li
     watch = Watch(lambda model: accuracy(model, tokenizer, data))
     with tempfile.TemporaryDirectory() as folder:
         args = getattr(trl, f"{name}Config")(
-            output_dir=folder, seed=seed, max_steps=ROUNDS, per_device_train_batch_size=BATCH, num_generations=GENERATIONS,
-            max_completion_length=1, learning_rate=rate, weight_decay=0.1, beta=0.0, temperature=1.0, use_cpu=True,
+            output_dir=folder, seed=seed, max_steps=ROUNDS, per_device_train_batch_size=BATCH,
+            num_generations=GENERATIONS, max_completion_length=1, learning_rate=rate, weight_decay=0.1, beta=0.0,
+            temperature=1.0, use_cpu=True,
             bf16=False, gradient_checkpointing=False, report_to=[], save_strategy="no", logging_steps=ROUNDS,
             disable_tqdm=True, disable_dropout=True,
         )  # fmt: skip

@@ -3,9 +3,10 @@
     python examples/logs/rows.py ../shared/data runs/logs
     python benchmarks/logs.py deal city                      # these sets; without names: all four
 
-Every method starts from the clone of its seed, which also stands in for the behaviour in every estimate. What is
-finished is not repeated. Results go to benchmarks/results/logs_<set>.json: estimates on test.jsonl with intervals over
-its episodes for each seed, means over seeds, and for Deal or No Deal games against the clone.
+Every method starts from the clone of its seed, which also stands in for the behaviour in every estimate; returns are
+not discounted. What is finished is not repeated. Results go to benchmarks/results/logs_<set>.json: estimates on
+test.jsonl with intervals over its episodes for each seed (`within`: their mean), means and intervals over seeds, and for
+Deal or No Deal games against the clone, of the clone itself as well.
 """
 
 import argparse
@@ -32,10 +33,15 @@ RESULTS = ROOT / "benchmarks" / "results"
 LOGS, RUNS = Path("runs/logs"), Path("runs/benchmarks/logs")
 SETS = ("deal", "city", "persuasion", "satisfaction")
 CONTEXTS = "../shared/data/deal_or_no_deal/selfplay_contexts.txt"
-ESTIMATES = ("fqe", "wis", "pdis", "dr", "wdr", "effective_sample_size")
+DOUBTED = ("fqe", "wis", "pdis", "dr", "wdr")
+"""Estimates with an interval of their own."""
+ESTIMATES = (*DOUBTED, "effective_sample_size", "cut_share")
 
 METHODS: dict[str, tuple[str, ...]] = {
-    "best_10": ("finetune", "--finetune.dataset", "{logs}/best.jsonl", "--finetune.max_steps", "100"),
+    "best_10": (
+        *("finetune", "--finetune.dataset", "{logs}/best.jsonl", "--finetune.eval_dataset", "{logs}/best_dev.jsonl"),
+        *("--finetune.max_steps", "100", "--finetune.eval_steps", "10"),
+    ),
     "mc": ("train", "--finetune.max_steps", "0", "--objective", "{{type: mc, gamma: 1.0}}"),
     "soft": ("train", "--finetune.max_steps", "0"),
 }
@@ -87,12 +93,13 @@ def run(name: str, method: str, seed: int, options: argparse.Namespace) -> dict[
         tokenq(command(name, method, seed, folder, start, options.train), log)
     estimates = ROOT / folder / "off_policy.json"
     if not estimates.is_file():
-        test = ["--dataset", str(LOGS / name / "test.jsonl"), "--off_policy", "fitted_q"]
+        test = ["--dataset", str(LOGS / name / "test.jsonl"), "--off_policy", "fitted_q", "--off_policy.gamma", "1"]
         behaviour = ["--behaviour", str(start), "--seed", str(seed)]
         estimates.write_bytes(tokenq(["evaluate", str(folder), *test, *behaviour, *options.evaluate], log))
     found: dict[str, Any] = json.loads(estimates.read_text())
     if name == "deal":
         found["self_play"] = games(ROOT / folder, start, seed, options.games)
+        found["clone_self_play"] = games(ROOT / start.parent, start, seed, options.games)
     return found
 
 
@@ -112,18 +119,28 @@ def games(folder: Path, start: Path, seed: int, number: int) -> dict[str, Any]:
 def collect(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Means over seeds with their intervals; the clone is what `before` is in any method's estimates."""
     first = next(iter(found.values()))
-    table: dict[str, Any] = {"logged": first[0]["logged"], "behaviour_cloning": _over_seeds(first, "before")}
+    table: dict[str, Any] = {"logged": first[0]["logged"]}
+    table["behaviour_cloning"] = _over_seeds(first, "before") | _self_play(first, "clone_self_play")
     for method, seeds in found.items():
-        table[method] = _over_seeds(seeds, "after")
-        table[method]["gain_fqe"] = _mean([figures["gain"]["fqe"] for figures in seeds])
-        if "self_play" in seeds[0]:
-            games = [figures["self_play"] for figures in seeds]
-            table[method]["self_play"] = {key: _mean([game[key]["value"] for game in games]) for key in games[0]}
+        table[method] = _over_seeds(seeds, "after") | _self_play(seeds, "self_play")
+        table[method]["gain_fqe"] = _figure(seeds, "gain", "fqe")
     return table
 
 
 def _over_seeds(seeds: list[dict[str, Any]], when: str) -> dict[str, Any]:
-    return {name: _mean([figures[when][name] for figures in seeds]) for name in ESTIMATES}
+    return {name: _figure(seeds, when, name) for name in ESTIMATES}
+
+
+def _figure(seeds: list[dict[str, Any]], when: str, name: str) -> dict[str, Any]:
+    """Over seeds, and `within`: the mean ends of the seeds' own intervals, over test episodes, where there are any."""
+    ends = [[figures[when][f"{name}{end}"] for end in ("_low", "_high")] for figures in seeds if name in DOUBTED]
+    within = {"within": np.mean(ends, 0).round(4).tolist()} if ends else {}
+    return _mean([figures[when][name] for figures in seeds]) | within
+
+
+def _self_play(seeds: list[dict[str, Any]], whose: str) -> dict[str, Any]:
+    games = [figures[whose] for figures in seeds if whose in figures]
+    return {"self_play": {key: _mean([game[key]["value"] for game in games]) for key in games[0]}} if games else {}
 
 
 def _mean(values: list[float]) -> dict[str, Any]:

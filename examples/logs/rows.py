@@ -3,9 +3,10 @@
     python examples/logs/rows.py ../shared/data runs/logs
 
 writes runs/logs/{deal,city,persuasion,satisfaction}/ with train.jsonl, dev.jsonl and test.jsonl for `dataset`, with
-best.jsonl, the tenth of train with the highest returns (with all that equal the last of them), and with texts.jsonl,
-what a model is pretrained on. Where a conversation is longer than fits, its newest turns stay; `dropped` says how many
-messages went, and the rewards of those went with them. docs/logs.md describes the sets and every choice made here.
+clone.jsonl and clone_dev.jsonl, the same with what is imitated and not judged, with best.jsonl and best_dev.jsonl, the
+tenth of those with the highest returns (with all that equal the last of them), and with texts.jsonl, what a model is
+pretrained on. Where a conversation is longer than fits, its newest turns stay; `dropped` says how many messages went,
+and the rewards of those went with them; `total` is the return of the whole. docs/logs.md describes every choice.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,15 @@ PREAMBLE = re.compile(r"^(?:.*(?:\n|: |:\"))?\W*(?:\d+[.)])?\W*", re.DOTALL)
 
 @dataclass
 class Conversation:
-    """Messages in turn, one reward per assistant message (None = unrated), and what else is known."""
+    """Messages in turn, one reward per assistant message (None = unrated), and what else is known.
+
+    The first `judged` assistant messages are what the reward is for; None: all. Those after them are imitated alone.
+    """
 
     columns: Row
     messages: list[dict[str, str]] = field(default_factory=list)
     rewards: list[float | None] = field(default_factory=list)
+    judged: int | None = None
 
     def say(self, role: str, text: str, reward: float | None = 0.0) -> None:
         """Add a turn; what one role says in several turns is one message, with the reward of the last of them."""
@@ -54,6 +59,12 @@ class Conversation:
         if role == "assistant":
             self.rewards[-1] = reward
 
+    def scored(self) -> "Conversation":
+        """As far as it is judged."""
+        if self.judged is None:
+            return self
+        return replace(self, messages=self.messages[: 2 * self.judged], rewards=self.rewards[: self.judged])
+
     def row(self, characters: int) -> Row:
         """The row, from the oldest user message on with which it has at most so many characters."""
         kept = sum(2 + len(message["content"]) for message in self.messages)
@@ -66,15 +77,16 @@ class Conversation:
             "rewards": self.rewards[first // 2 :],
             "terminated": True,
             "dropped": first,
+            "total": math.fsum(reward for reward in self.rewards if reward is not None),
             **self.columns,
         }
 
 
 def deal(row: Row) -> Conversation:
-    """Deal or No Deal: the assistant is YOU, and its points stand at the end.
+    """Deal or No Deal: the assistant is YOU, and its points stand at the last thing that it said.
 
-    What both entered is known only where they agreed: there the last assistant message is the split. Elsewhere the
-    game ends, with 0 points, after the last thing that YOU said.
+    What both entered is known only where they agreed. There the split follows, to be imitated: were it judged as well,
+    `take` would be the sign of a game that went well, for in the others it is missing.
     """
     conversation = Conversation({"status": row["status"]})
     # Who opens: THEM, in the message that also states the game, or YOU, right after it.
@@ -88,14 +100,14 @@ def deal(row: Row) -> Conversation:
             conversation.say(role, said)
         elif role == "user":
             conversation.say(role, SELECTION)
-    if row["status"] == "agree":
-        conversation.say("assistant", "take " + " ".join(map(str, row["split"])), float(row["reward"]))
-    while conversation.messages[-1]["role"] == "user":
-        conversation.messages.pop()
-    if not conversation.rewards:
-        raise Unusable("YOU said nothing")
     if row["status"] == "disconnect":
         raise Unusable("the connection broke")
+    if not conversation.rewards:
+        raise Unusable("YOU said nothing")
+    conversation.rewards[-1] = float(row["reward"])
+    conversation.judged = len(conversation.rewards)
+    if row["status"] == "agree":
+        conversation.say("assistant", "take " + " ".join(map(str, row["split"])), None)
     return conversation
 
 
@@ -133,20 +145,25 @@ def persuasion(row: Row) -> Conversation:
 
 
 def satisfaction(row: Row) -> Conversation:
-    """User Satisfaction: the assistant is the system; the mean rating of the user turn that follows, less 3."""
+    """User Satisfaction: the assistant is the system; the mean rating of the user turn that follows, less 3.
+
+    The conversation is judged up to the last turn that somebody rated: what comes later earned nothing that is known.
+    """
     conversation = Conversation({"corpus": row["id"].split("-")[0], "overall": row["overall"]})
     ratings: list[int] = []
     for turn in row["turns"]:
         if turn["role"] == "user":
             conversation.say("user", turn["text"])
             ratings += turn["satisfaction"]
-            if conversation.rewards:
+            if conversation.rewards and ratings:
                 conversation.rewards[-1] = sum(ratings) / len(ratings) - 3
         else:
             conversation.say("assistant", turn["text"], None)
             ratings = []
-    if all(reward is None for reward in conversation.rewards):
+    rated = [number for number, reward in enumerate(conversation.rewards, start=1) if reward is not None]
+    if not rated:
         raise Unusable("no system turn is followed by a rating", conversation)
+    conversation.judged = rated[-1]
     return conversation
 
 
@@ -182,6 +199,7 @@ SETS = {
 def main(sets: str, output: str) -> None:
     for name, source in SETS.items():
         parts: dict[str, list[Row]] = {"train": [], "dev": [], "test": []}
+        clones: dict[str, list[Row]] = {"train": [], "dev": [], "test": []}
         texts: list[Row] = []
         for part, file in source.files.items():
             path, unusable = Path(sets) / source.folder / file, 0
@@ -189,14 +207,17 @@ def main(sets: str, output: str) -> None:
                 place = part if part != "train" or source.key is None or not held_out(source.key(row)) else "dev"
                 try:
                     made = checked(source.read, row, f"{path} row {number}")
-                    parts[place].append(made.row(source.characters))
+                    parts[place].append(made.scored().row(source.characters))
+                    clones[place].append(made.row(source.characters))
                 except Unusable as error:
                     made, unusable = error.conversation, unusable + 1
                     print(f"{path} row {number} is left out: {error}", file=sys.stderr)
                 if place == "train" and made is not None:
                     texts.append({"text": text(made.row(source.characters)["messages"])})
             print(f"{name}: {unusable} rows of {path.name} are no scored episodes")
-        write(Path(output) / name, parts | {"best": best(parts["train"]), "texts": texts})
+        imitated = {"clone": clones["train"], "clone_dev": clones["dev"]}
+        chosen = {"best": best(clones["train"]), "best_dev": best(clones["dev"])}
+        write(Path(output) / name, parts | imitated | chosen | {"texts": texts})
 
 
 def rows(path: Path) -> Iterator[tuple[int, Row]]:
@@ -230,10 +251,10 @@ def value(row: Row) -> float:
     return math.fsum(reward for reward in row["rewards"] if reward is not None)
 
 
-def best(train: list[Row]) -> list[Row]:
-    """The tenth with the highest returns, and all that equal the last of them."""
-    least = sorted(map(value, train), reverse=True)[max(len(train) // 10 - 1, 0)]
-    return [row for row in train if value(row) >= least]
+def best(rows: list[Row]) -> list[Row]:
+    """The tenth with the highest returns of whole conversations, and all that equal the last of them."""
+    least = sorted((row["total"] for row in rows), reverse=True)[max(len(rows) // 10 - 1, 0)]
+    return [row for row in rows if row["total"] >= least]
 
 
 def text(messages: list[dict[str, str]]) -> str:

@@ -1,7 +1,9 @@
 """Off-policy evaluation of a language model: what is read from the models, and what is made of it."""
 
 import copy
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,6 +122,37 @@ def test_a_policy_that_leaves_the_logs_has_a_small_sample(
     assert all(score.low <= score.value <= score.high for score in far.scores.values())
 
 
+def test_the_effective_sample_size_is_that_of_uncut_weights(
+    networks: tuple[LanguageQ, LanguageQ], episodes: list[Episode]
+) -> None:
+    """Cut at e, many of these weights would look alike: a sample of a handful would pass for one of dozens."""
+    logged = [
+        replace(e, log_ratio=torch.tensor([float(i), 0, 0, 0]))
+        for i, e in enumerate(logged_episodes(networks[0], networks[0], episodes))
+    ]
+    settings = replace(SETTINGS, largest_weight=math.e)
+    found = estimate(settings.fit(logged, 1.0, seed=0), logged, settings, 1.0, seed=0)
+    weights = np.exp(np.arange(40.0))
+    assert found.effective_sample_size == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+    assert found.cut_share == 38 / 40
+    assert found.scores["wis"].value == pytest.approx(
+        sum(w * e.rewards[1] for w, e in zip(weights, episodes, strict=True)) / weights.sum()
+    )
+
+
+def test_a_policy_that_would_have_written_nothing_has_no_weighted_estimates(
+    networks: tuple[LanguageQ, LanguageQ], episodes: list[Episode]
+) -> None:
+    logged = [
+        replace(e, log_ratio=torch.tensor([0, -math.inf, 0, 0]))
+        for e in logged_episodes(networks[0], networks[0], episodes)
+    ]
+    found = estimate(SETTINGS.fit(logged, 1.0, seed=0), logged, SETTINGS, 1.0, seed=0)
+    assert found.effective_sample_size == 0
+    assert all(np.isnan([found.scores[name].value, found.scores[name].low]).all() for name in ("wis", "wdr"))
+    assert np.isfinite(found.scores["fqe"].value) and np.isfinite(found.scores["dr"].value)
+
+
 def test_a_model_that_caps_its_logits_is_refused(
     networks: tuple[LanguageQ, LanguageQ], episodes: list[Episode]
 ) -> None:
@@ -148,6 +181,8 @@ def test_predictions_stand_beside_what_followed(networks: tuple[LanguageQ, Langu
     logged = logged_episodes(networks[0], networks[0], episodes)
     predicted, realised, whose = predictions(SETTINGS.fit(logged, 0.5, seed=0), logged, 0.5)
     assert len(predicted) == 80 and whose.tolist() == [number for number in range(40) for _ in range(2)]
+    cut_off = [replace(e, terminated=False) for e in logged]
+    assert all(len(column) == 0 for column in predictions(SETTINGS.fit(logged, 0.5, seed=0), cut_off, 0.5))
     assert realised[::2].tolist() == [0.5 * e.rewards[1] for e in episodes] and not realised[1::2].any()
 
 

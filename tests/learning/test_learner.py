@@ -11,6 +11,7 @@ import torch
 from tokenq.errors import ConfigError, Diverged
 from tokenq.learning.learner import Learner, Optimisation
 from tokenq.learning.objectives import DQN, DoubleDQN, Plausible, Soft, Vocabulary
+from tokenq.learning.offline import MC
 from tokenq.learning.scaling import Standardise, WorstIsZero
 from tokenq.learning.sync import NoTarget, Polyak
 from tokenq.learning.target import HeadOnly, Target, TargetConfig
@@ -203,3 +204,13 @@ def test_target_follows_once_per_update(batch: Batch, learner_for: LearnerFor) -
     learner = learner_for(Soft(), target=TargetConfig(Polyak(0.5)))
     assert [learner.update(batch).metrics["target_lag"] for _ in range(3)] == [0.5, 0.75, 0.875]
     assert isinstance(learner.target, Target) and learner.update_count == 3
+
+
+def test_mc_counts_the_unseen_rest_as_the_scale_has_it(learner_for: LearnerFor, recorded: Recorded) -> None:
+    """Returns −2 and −50: shifted by 50, 48 where the episode ended, and −2 where the rest is worth zero."""
+    learner = learner_for(MC(gamma=1.0), scale=WorstIsZero())
+    ended = Episode(np.arange(3), np.array([1, 2]), np.array([-1.0, -1.0]), terminated=True)
+    worst = Episode(np.arange(2), np.array([1]), np.array([-50.0]), terminated=True)
+    made = [ended, replace(ended, terminated=False), worst]
+    learner.observe(made)
+    assert learner.scaled(recorded(learner.network, made)).rewards.sum(1).tolist() == [48.0, -2.0, 0.0]

@@ -45,14 +45,22 @@ def test_a_deal_ends_with_the_split_that_was_entered(rows: ModuleType) -> None:
     made = rows.deal(DEAL)
     stated = "1 books worth 10, 3 hats worth 0, 1 balls worth 0."
     assert said(made) == [f"u: {stated}", "a: the book ?", "u: deal", "a: take 1 0 0"]
-    assert made.rewards == [0.0, 10.0]
+    assert made.rewards == [10.0, None]
     theirs = rows.deal(DEAL | {"dialogue": "THEM: hi <eos> YOU: deal <eos> THEM: <selection>"})
     assert said(theirs) == [f"u: {stated} hi", "a: deal", "u: <selection>", "a: take 1 0 0"]
 
 
+def test_the_split_is_imitated_and_not_judged(rows: ModuleType) -> None:
+    """Only games that went well end in one: a model that is rewarded for it would learn to say `take` at once."""
+    judged = rows.deal(DEAL).scored()
+    assert said(judged)[-1] == "a: the book ?" and judged.rewards == [10.0]
+    assert judged.row(1200)["total"] == 10.0
+
+
 def test_a_game_without_agreement_ends_with_what_was_said(rows: ModuleType) -> None:
     lost = DEAL | {"status": "disagree", "split": None, "reward": 0}
-    assert said(rows.deal(lost))[-1] == "a: the book ?" and rows.deal(lost).rewards == [0.0]
+    over = rows.deal(lost).scored()
+    assert said(over)[-1] == "a: the book ?" and over.rewards == [0.0]
     with pytest.raises(rows.Unusable, match="connection"):
         rows.deal(lost | {"status": "disconnect"})
 
@@ -92,6 +100,9 @@ def test_a_rating_belongs_to_the_turn_before_it(rows: ModuleType) -> None:
     made = rows.satisfaction({"id": "sgd-1", "overall": [3], "turns": turns})
     assert said(made) == ["u: A", "a: b", "u: C D", "a: e f"]
     assert made.rewards == [0.75, None]
+    assert said(made.scored()) == ["u: A", "a: b"] and made.scored().rewards == [0.75]
+    unrated = rows.satisfaction({"id": "sgd-1", "overall": [3], "turns": [*turns, {**turns[0], "satisfaction": []}]})
+    assert unrated.rewards == [0.75, None]
 
 
 def test_what_is_too_long_loses_its_oldest_turns_and_their_rewards(rows: ModuleType) -> None:
@@ -106,8 +117,17 @@ def test_what_is_too_long_loses_its_oldest_turns_and_their_rewards(rows: ModuleT
 
 
 def test_the_best_tenth_keeps_ties(rows: ModuleType) -> None:
-    scored = [{"rewards": [None, value]} for value in (3.0, 1.0, 3.0, *[0.0] * 17)]
+    scored = [{"total": value} for value in (3.0, 1.0, 3.0, *[0.0] * 17)]
     assert rows.best(scored) == [scored[0], scored[2]]
+
+
+def test_a_conversation_that_was_cut_is_ranked_by_the_whole(rows: ModuleType) -> None:
+    made = rows.Conversation({})
+    for number in range(3):
+        made.say("user", f"u{number}" * 5)
+        made.say("assistant", f"a{number}" * 5, -1.0)
+    short = made.row(50)
+    assert short["rewards"] == [-1.0, -1.0] and short["total"] == -3.0
 
 
 def test_a_bad_row_is_named(rows: ModuleType, tmp_path: Path) -> None:
@@ -127,6 +147,11 @@ def test_the_real_sets_become_rows(rows: ModuleType, shared_data: Path, tmp_path
         name: [len(read(tmp_path / name / f"{part}.jsonl")) for part in ("train", "dev", "test", "texts")]
         for name in rows.SETS
     }
+    for name in rows.SETS:
+        for part in ("train", "test"):
+            scored = read(tmp_path / name / f"{part}.jsonl")
+            assert all(row["messages"][-1]["role"] == "assistant" or name == "persuasion" for row in scored)
+            assert all(reward is not None for row in scored for reward in row["rewards"])
     assert counts == {
         "deal": [5964, 1081, 1042, 5964],
         "city": [393, 54, 53, 393],

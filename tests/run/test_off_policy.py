@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from transformers import AutoTokenizer
 
 from tokenq.cli import main
 
@@ -96,4 +97,20 @@ def test_a_clock_of_turns_is_not_estimated_by_tokens(
     settings["clock"], settings["objective"]["gamma"] = "turn", 0.9
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
     assert main(["evaluate", str(run), "--dataset", logs["test"], *FAST]) == 2
-    assert "discounts turns" in capsys.readouterr().err
+    assert "--off_policy.gamma 1" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--dataset", logs["test"], *FAST, "--off_policy.gamma", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["gamma"] == 1
+
+
+def test_a_behaviour_of_other_tokens_is_refused(
+    logs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = shutil.copytree(Path(logs["run"]) / "model", tmp_path / "own")
+    named = ["--dataset", logs["test"], *FAST, "--behaviour", str(own)]
+    assert main(["evaluate", logs["run"], *named]) == 0
+    capsys.readouterr()
+    tokenizer = AutoTokenizer.from_pretrained(own)
+    tokenizer.add_tokens(["☃"])
+    tokenizer.save_pretrained(own)
+    assert main(["evaluate", logs["run"], *named]) == 2
+    assert "other tokens" in capsys.readouterr().err

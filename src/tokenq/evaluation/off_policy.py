@@ -90,11 +90,13 @@ def _expected(values: Factored | Guided, vectors: Float[Tensor, "V D"]) -> Float
 class Estimates:
     """Estimates of a policy's value, each with an interval, and how many episodes' worth of weight is behind them.
 
-    `values` holds the fitted value of each held-out start, one row for each fit.
+    `values` holds the fitted value of each held-out start, one row for each fit; `cut_share` is the share of episodes
+    whose weight was cut for `dr`.
     """
 
     scores: dict[str, Score]
     effective_sample_size: float
+    cut_share: float
     values: Float[np.ndarray, "F n"]
 
 
@@ -103,14 +105,16 @@ def estimate(
 ) -> Estimates:
     """Every estimate of the value of the policy that `heads` were fitted for, on episodes that they never saw.
 
-    Intervals are percentiles over resamples of the held-out episodes; those of `fqe` also draw one of the fits.
+    Intervals are percentiles over resamples of the held-out episodes; those of `fqe` also draw one of the fits. Where
+    the policy would have written none of the episodes, all estimates with self-normalised weights are NaN.
     """
     batch = padded(held_out)
-    weight = ops.cumulative(batch.log_ratio.double(), settings.largest_weight)
+    weight = ops.cumulative(batch.log_ratio.double())
+    cut = ops.cumulative(batch.log_ratio.double(), settings.largest_weight)
     q, value = (torch.stack(rows).mean(0).double() for rows in zip(*(_answers(h, batch) for h in heads), strict=True))
     values = np.stack([_answers(head, batch)[1][:, 0].numpy() for head in heads])
     rewards = batch.rewards.double()
-    episodes = ops.doubly_robust(weight, rewards, q, value, gamma)
+    episodes = ops.doubly_robust(cut, rewards, q, value, gamma)
     statistics: dict[str, Callable[[Tensor], Tensor]] = {
         "wis": lambda counts: ops.weighted_importance_sampling(weight, rewards, gamma, counts),
         "pdis": lambda counts: ops.weighted_per_decision(weight, rewards, gamma, counts),
@@ -121,9 +125,11 @@ def estimate(
     resamples = torch.from_numpy(resample_counts(len(held_out), seed)).double()
     for name, statistic in statistics.items():
         resampled = statistic(resamples).numpy()
-        low, high = np.quantile(resampled[~np.isnan(resampled)], [0.025, 0.975])
+        defined = resampled[~np.isnan(resampled)]
+        low, high = np.quantile(defined, [0.025, 0.975]) if len(defined) else (np.nan, np.nan)
         scores[name] = Score(float(statistic(ops.once(weight))), float(low), float(high), len(held_out))
-    return Estimates(scores, float(ops.effective_sample_size(weight[:, -1])), values)
+    share = float((weight[:, -1] > cut[:, -1]).double().mean())
+    return Estimates(scores, float(ops.effective_sample_size(weight[:, -1])), share, values)
 
 
 @torch.no_grad()
@@ -202,5 +208,5 @@ def predictions(
             returns.append(following)
         returns.reverse()
         rows += [(float(q[turn]), returns[turn], number) for turn in episode.turns]
-    predicted, realised, whose = (np.array(column) for column in zip(*rows, strict=True))
-    return predicted, realised, whose
+    table = np.array(rows, dtype=float).reshape(-1, 3)
+    return table[:, 0], table[:, 1], table[:, 2].astype(int)

@@ -126,7 +126,9 @@ class FittedQ:
     episodes: int = 2000
     """Episodes to fit on, at most, >= 1."""
     largest_weight: float = 100.0
-    """Cumulative importance ratios are cut here, >= 1."""
+    """The cumulative importance ratios of `dr` are cut here, >= 1; the other weights are self-normalised, and whole."""
+    gamma: float | None = None
+    """Discount of the return that is estimated, in [0, 1]; null: that of the run's objective."""
 
     def __post_init__(self) -> None:
         for name in ("updates", "batch_size", "fits", "episodes", "largest_weight"):
@@ -137,6 +139,8 @@ class FittedQ:
             raise ConfigError(f"learning_rate, weight_decay: got {got}, expected numbers > 0 and >= 0")
         if not 0 <= self.lam <= 1:
             raise ConfigError(f"lam: got {self.lam}, expected a number in [0, 1]")
+        if self.gamma is not None and not 0 <= self.gamma <= 1:
+            raise ConfigError(f"gamma: got {self.gamma}, expected a number in [0, 1], or null")
 
     def fit(self, episodes: Sequence[Logged], gamma: float, seed: int) -> list[ActionHead]:
         """One head for each resample of the episodes (bootstrapping: Hao et al. 2021, arXiv 2102.03607).

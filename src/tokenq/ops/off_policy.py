@@ -21,14 +21,14 @@ def cumulative(log_ratio: Float[Tensor, "B N"], largest: float = math.inf) -> Fl
     """The logarithm of ρ_{1:n}, from log π(a_n|s_n) − log μ(a_n|s_n), in nats.
 
     ρ is cut at `largest` (truncated importance sampling, Ionides 2008, eq. 3): less variance, and bias towards what the
-    behaviour earned.
+    behaviour earned. That is for plain weights, whose mean is 1; self-normalised ones have no scale to cut at.
     """
     return log_ratio.cumsum(1).clamp(max=math.log(largest) if largest < math.inf else math.inf)
 
 
 def effective_sample_size(log_weight: Float[Tensor, "B *N"]) -> Float[Tensor, "*N"]:
-    """(Σ w)² / Σ w² over episodes (Kish 1965), in [1, B]: how many episodes of equal weight say as much."""
-    return (2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)).exp()
+    """(Σ w)² / Σ w² over episodes (Kish 1965), in [1, B]: how many episodes of equal weight say as much; 0 of none."""
+    return (2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)).exp().nan_to_num(nan=0.0)
 
 
 def once(log_weight: Float[Tensor, "B N"]) -> Float[Tensor, "1 B"]:

@@ -21,7 +21,8 @@ from tokenq.evaluation.off_policy import (
     predictions,
 )
 from tokenq.learning.fitted_q import ActionHead, FittedQ, Logged
-from tokenq.nets.loading import load_model, q_network
+from tokenq.nets.encoder import QNetwork
+from tokenq.nets.loading import load_model, load_tokenizer, q_network
 from tokenq.replay.offline import episodes_from_rows
 from tokenq.replay.rows import read_rows
 from tokenq.run.figures import draw_deciles
@@ -38,18 +39,13 @@ def estimate_off_policy(config: EvaluateConfig, settings: FittedQ, run: Loaded) 
     picture of how well those of the start predict what the held-out episodes earned.
     """
     train, held_out = _episodes(config, settings, run)
-    start = run.start() if config.behaviour is None else q_network(load_model(config.behaviour, run.config.dtype))
+    start = run.start() if config.behaviour is None else _behaviour(config.behaviour, run)
     if start is None:
         raise ConfigError(
             f"off_policy: {config.run} has kept no start, which stands in for who wrote the logs; name --behaviour"
         )
-    gamma = run.config.objective.gamma
-    if run.config.clock == "turn" and gamma < 1:
-        raise ConfigError(
-            f"off_policy: {config.run} discounts turns (clock: turn, gamma {gamma}), which estimates by tokens cannot; "
-            "expected gamma 1, or clock: decision"
-        )
-    figures: dict[str, Any] = {"run": config.run, "seed": config.seed, "episodes": len(held_out)}
+    gamma = _gamma(settings, run)
+    figures: dict[str, Any] = {"run": config.run, "seed": config.seed, "episodes": len(held_out), "gamma": gamma}
     found: dict[str, Estimates] = {}
     for name, policy in (("before", start), ("after", run.network)):
         fitted_on, logged = (logged_episodes(start, policy, episodes) for episodes in (train, held_out))
@@ -61,10 +57,31 @@ def estimate_off_policy(config: EvaluateConfig, settings: FittedQ, run: Loaded) 
     for name, estimates in found.items():
         figures[name] = _figures(estimates.scores)
         figures[name]["effective_sample_size"] = estimates.effective_sample_size
+        figures[name]["cut_share"] = estimates.cut_share
     # Start by start: how games differ is the largest part of either interval, and both policies have the same games.
     figures["gain"] = _figures({"fqe": fitted_score(found["after"].values - found["before"].values, config.seed)})
     _warn(found["after"].effective_sample_size, len(held_out))
     return figures
+
+
+def _behaviour(folder: str, run: Loaded) -> QNetwork:
+    """The model that stands in for who wrote the logs; its tokens must be those of the run."""
+    trusted = run.config.trust_remote_code
+    model = load_model(folder, run.config.dtype, trusted)
+    if load_tokenizer(folder, run.config.chat_template, trusted).get_vocab() != run.tokenizer.get_vocab():
+        raise ConfigError(f"behaviour: {folder} has other tokens than {run.folder}, expected one with the same")
+    return q_network(model)
+
+
+def _gamma(settings: FittedQ, run: Loaded) -> float:
+    """The discount of a token."""
+    gamma = run.config.objective.gamma if settings.gamma is None else settings.gamma
+    if settings.gamma is None and run.config.clock == "turn" and gamma < 1:
+        raise ConfigError(
+            f"off_policy: {run.folder} discounts turns (clock: turn, gamma {gamma}), which estimates by tokens cannot; "
+            "name the discount of a token: --off_policy.gamma 1"
+        )
+    return gamma
 
 
 def _episodes(config: EvaluateConfig, settings: FittedQ, run: Loaded) -> tuple[list[Episode], list[Episode]]:
@@ -92,14 +109,24 @@ def _figures(scores: dict[str, Score]) -> dict[str, float]:
 
 
 def _draw(heads: Sequence[ActionHead], logged: Sequence[Logged], gamma: float, seed: int, path: Path) -> None:
-    draw_deciles(deciles(*predictions(heads, logged, gamma), seed), path)
+    predicted, realised, whose = predictions(heads, logged, gamma)
+    if len(predicted) == 0:
+        print("no held-out episode came to its end: what they earned cannot be compared", file=sys.stderr)
+        return
+    draw_deciles(deciles(predicted, realised, whose, seed), path)
     print(f"{path} shows how well fitted values of the start predict what the logged episodes earned", file=sys.stderr)
 
 
 def _warn(effective: float, episodes: int) -> None:
     """Say plainly when importance weights are not worth reading."""
     print(f"effective sample size of the trained model: {effective:.1f} of {episodes} episodes", file=sys.stderr)
-    if effective < FEW:
+    if effective == 0:
+        print(
+            "warning: the trained model would have written none of the held-out episodes (guidance.top_k leaves a "
+            "token out of each): wis, pdis and wdr are not defined",
+            file=sys.stderr,
+        )
+    elif effective < FEW:
         print(
             f"warning: below {FEW}, a handful of episodes decides wis, pdis, dr and wdr; do not believe them, and fqe "
             "only as far as calibration_deciles.png is on the diagonal",
