@@ -5,8 +5,8 @@
 
 Every method starts from the clone of its seed, which also stands in for the behaviour in every estimate; returns are
 not discounted. What is finished is not repeated. Results go to benchmarks/results/logs_<set>.json: estimates on
-test.jsonl with intervals over its episodes for each seed (`within`: their mean), means and intervals over seeds, and for
-Deal or No Deal games against the clone, of the clone itself as well.
+test.jsonl with intervals over its episodes for each seed (`within`: their mean), means and intervals over seeds, and
+for Deal or No Deal games against the clone, of the clone itself as well.
 """
 
 import argparse

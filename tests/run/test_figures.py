@@ -76,7 +76,7 @@ def test_a_missing_file_is_an_error(tmp_path) -> None:
 def test_calibration_of_any_number_of_episodes(tmp_path, n) -> None:
     rng = np.random.default_rng(0)
     predicted = rng.normal(size=n)
-    draw_calibration(predicted, predicted + rng.normal(size=n), tmp_path / "calibration.png")
+    draw_calibration(predicted, predicted + rng.normal(size=n), "some episodes", tmp_path / "calibration.png")
     assert shape(tmp_path / "calibration.png") == (600, 600)
 
 
@@ -89,4 +89,4 @@ def test_calibration_of_any_number_of_episodes(tmp_path, n) -> None:
 )
 def test_calibration_refuses_what_it_cannot_draw(tmp_path, predicted, realised, complaint) -> None:
     with pytest.raises(DataError, match=complaint):
-        draw_calibration(np.array(predicted), np.array(realised), tmp_path / "calibration.png")
+        draw_calibration(np.array(predicted), np.array(realised), "some episodes", tmp_path / "calibration.png")

@@ -36,7 +36,7 @@ def diagnose(learner: Learner, batch: Batch) -> tuple[dict[str, float], np.ndarr
 
 @torch.no_grad()
 def calibration(learner: Learner, batch: Batch) -> tuple[Float[np.ndarray, "M"], Float[np.ndarray, "M"]]:
-    """Predicted Q and realised return of every rated decision of a batch of fresh episodes.
+    """Predicted Q and realised return of every rated decision of a batch.
 
     The realised return follows the episode to its end. For a soft objective it pays for the distance from the
     reference along the way, because that is what its Q predicts.

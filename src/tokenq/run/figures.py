@@ -109,7 +109,7 @@ def draw_curves(metrics_path: Path, png_path: Path) -> None:
 
 
 def draw_calibration(
-    predicted: Float[np.ndarray, "n"], realised: Float[np.ndarray, "n"], png_path: Path, bins: int = 10
+    predicted: Float[np.ndarray, "n"], realised: Float[np.ndarray, "n"], whose: str, png_path: Path, bins: int = 10
 ) -> None:
     """Draw predicted values against realised returns, by deciles of the prediction.
 
@@ -119,6 +119,7 @@ def draw_calibration(
     Args:
         predicted: What the values promised for n episodes, in units of the return.
         realised: What these episodes brought.
+        whose: Which episodes they are, for the title.
         png_path: Where the picture goes.
         bins: How many groups of equal size; fewer where there are fewer episodes.
 
@@ -133,7 +134,8 @@ def draw_calibration(
     centres = np.array([predicted[group].mean() for group in groups])
     means = np.array([realised[group].mean() for group in groups])
     errors = [2 * realised[group].std(ddof=1) / math.sqrt(len(group)) if len(group) > 1 else 0.0 for group in groups]
-    title, labels = f"Calibration over {len(predicted):,} decisions", ("predicted value", "mean ± 2 standard errors")
+    title = f"Calibration over {len(predicted):,} decisions\nof {whose}"
+    labels = ("predicted value", "mean ± 2 standard errors")
     _draw_beside_diagonal(centres, means, errors, title, labels, png_path)
 
 
@@ -153,7 +155,7 @@ def _draw_beside_diagonal(
 ) -> None:
     """Means with error bars against what was predicted; `labels` name the prediction and the bars."""
     figure = Figure(figsize=(6, 6), dpi=_DPI)
-    axes = figure.add_axes((0.13, 0.1, 0.83, 0.83))
+    axes = figure.add_axes((0.13, 0.1, 0.83, 0.81))
     low, high = min(predicted.min(), means.min()), max(predicted.max(), means.max())
     axes.plot([low, high], [low, high], color="grey", linestyle="--", label="perfectly calibrated")
     axes.errorbar(predicted, means, errors, fmt="o", color=_COLOURS[0], capsize=3, label=labels[1])

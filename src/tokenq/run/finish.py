@@ -14,7 +14,7 @@ from tokenq.run.figures import draw_calibration, draw_curves
 from tokenq.run.folder import whole_folder
 from tokenq.run.report import Origin, Summary, model_card, versions, write_completions, write_summary
 from tokenq.run.session import Session
-from tokenq.types import Batch, Episode
+from tokenq.types import Episode
 
 CALIBRATED = 256
 """Episodes that the calibration figure is drawn from, at most."""
@@ -40,9 +40,10 @@ def finish(session: Session) -> Summary:
     if evaluation is not None and session.config.log_completions:
         write_completions(folder, learner.update_count, evaluation.completions.table())
     draw_curves(folder / "metrics.jsonl", folder / "curves.png")
-    fresh = _fresh(session, evaluation)
-    if fresh is not None:
-        draw_calibration(*calibration(learner, fresh), folder / "calibration.png")
+    whose, episodes = _judged(session, evaluation)
+    if episodes:
+        batch = collate_all(episodes).to(learner.accelerator.device)
+        draw_calibration(*calibration(learner, batch), whose, folder / "calibration.png")
     write_summary(folder / "summary.json", summary)
     objective, command = session.config.objective, " ".join(["tokenq", *sys.argv[1:]])
     guidance = objective.guidance.beta if isinstance(objective, Guided) else None
@@ -52,15 +53,16 @@ def finish(session: Session) -> Summary:
     return summary
 
 
-def _fresh(session: Session, evaluation: Evaluation | None) -> Batch | None:
-    """Episodes to calibrate on: the last evaluation's, or the newest of the replay if returns are relative; or none."""
+def _judged(session: Session, evaluation: Evaluation | None) -> tuple[str, list[Episode]]:
+    """Rated episodes to calibrate on, and whose they are.
+
+    Those of the last evaluation; without one, or if returns are relative, the newest ones that were learned from.
+    """
     relative = isinstance(session.learner.scale, PerPrompt)
     evaluated = None if evaluation is None or relative else evaluation.episodes
-    episodes: list[Episode] = evaluated if evaluated is not None else list(session.replay.episodes)
-    episodes = [e for e in episodes if not np.isnan(e.rewards).all()][-CALIBRATED:]
-    if not episodes:
-        return None
-    return collate_all(episodes).to(session.learner.accelerator.device)
+    whose = "episodes that were learned from" if evaluated is None else "the last evaluation's episodes"
+    episodes: list[Episode] = list(session.replay.episodes) if evaluated is None else evaluated
+    return whose, [e for e in episodes if not np.isnan(e.rewards).all()][-CALIBRATED:]
 
 
 def _print(session: Session, evaluation: Evaluation | None) -> None:
