@@ -94,6 +94,7 @@ def run(name: str, method: str, seed: int, options: argparse.Namespace) -> dict[
     estimates = ROOT / folder / "off_policy.json"
     if not estimates.is_file():
         test = ["--dataset", str(LOGS / name / "test.jsonl"), "--off_policy", "fitted_q", "--off_policy.gamma", "1"]
+        test += ["--off_policy.cluster", "game"] if name == "deal" else []
         behaviour = ["--behaviour", str(start), "--seed", str(seed)]
         estimates.write_bytes(tokenq(["evaluate", str(folder), *test, *behaviour, *options.evaluate], log))
     found: dict[str, Any] = json.loads(estimates.read_text())

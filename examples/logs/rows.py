@@ -85,10 +85,14 @@ class Conversation:
 def deal(row: Row) -> Conversation:
     """Deal or No Deal: the assistant is YOU, and its points stand at the last thing that it said.
 
+    The set has a game twice, once from either side: `game` is the same in both rows.
+
     What both entered is known only where they agreed. There the split follows, to be imitated: were it judged as well,
     `take` would be the sign of a game that went well, for in the others it is missing.
     """
-    conversation = Conversation({"status": row["status"]})
+    talk = [turn.strip().split(":", 1)[-1] for turn in row["dialogue"].split("<eos>")]
+    game = hashlib.sha256(json.dumps([row["counts"], talk]).encode()).hexdigest()[:12]
+    conversation = Conversation({"status": row["status"], "game": game})
     # Who opens: THEM, in the message that also states the game, or YOU, right after it.
     conversation.say("user", stated(row["counts"], row["values"]))
     for turn in row["dialogue"].split("<eos>"):

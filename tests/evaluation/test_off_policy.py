@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from tokenq.errors import ConfigError
+from tokenq.evaluation.intervals import resample_counts
 from tokenq.evaluation.off_policy import (
     deciles,
     estimate,
@@ -27,6 +28,7 @@ from tokenq.nets.reference import log_probabilities
 from tokenq.types import Episode
 
 SETTINGS = FittedQ(updates=40, fits=2, batch_size=16)
+APART = resample_counts(np.arange(40))
 
 
 def episode(rng: np.random.Generator) -> Episode:
@@ -90,7 +92,7 @@ def test_a_policy_with_q_heads_is_the_one_that_writes(
         taken = log[range(4), given.actions].numpy()
         np.testing.assert_allclose(found.log_ratio, taken - theirs[number], atol=1e-4)
     assert any(torch.isinf(found.log_ratio).any() for found in logged) == (top_k > 0)
-    estimates = estimate(SETTINGS.fit(logged, 1.0, seed=0), logged, SETTINGS, 1.0, seed=0)
+    estimates = estimate(SETTINGS.fit(logged, 1.0, seed=0), logged, SETTINGS, 1.0, APART, seed=0)
     assert all(np.isfinite(score.value) for score in estimates.scores.values())
 
 
@@ -100,8 +102,8 @@ def test_the_behaviour_is_estimated_at_what_it_earned(
     reference, _ = networks
     logged = logged_episodes(reference, reference, episodes)
     heads = SETTINGS.fit(logged, 1.0, seed=0)
-    found = estimate(heads, logged, SETTINGS, 1.0, seed=0)
-    earned = logged_score(logged, 1.0, seed=0)
+    found = estimate(heads, logged, SETTINGS, 1.0, APART, seed=0)
+    earned = logged_score(logged, 1.0, APART)
     assert earned.value == np.mean([e.rewards[1] for e in episodes])
     assert found.effective_sample_size == pytest.approx(40)
     for name in ("wis", "pdis"):
@@ -117,7 +119,7 @@ def test_a_policy_that_leaves_the_logs_has_a_small_sample(
 ) -> None:
     reference, policy = networks
     logged = logged_episodes(reference, policy, episodes)
-    far = estimate(SETTINGS.fit(logged, 1.0, seed=0), logged, SETTINGS, 1.0, seed=0)
+    far = estimate(SETTINGS.fit(logged, 1.0, seed=0), logged, SETTINGS, 1.0, APART, seed=0)
     assert 1 <= far.effective_sample_size < 40
     assert all(score.low <= score.value <= score.high for score in far.scores.values())
 
@@ -131,7 +133,7 @@ def test_the_effective_sample_size_is_that_of_uncut_weights(
         for i, e in enumerate(logged_episodes(networks[0], networks[0], episodes))
     ]
     settings = replace(SETTINGS, largest_weight=math.e)
-    found = estimate(settings.fit(logged, 1.0, seed=0), logged, settings, 1.0, seed=0)
+    found = estimate(settings.fit(logged, 1.0, seed=0), logged, settings, 1.0, APART, seed=0)
     weights = np.exp(np.arange(40.0))
     assert found.effective_sample_size == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
     assert found.cut_share == 38 / 40
@@ -147,7 +149,7 @@ def test_a_policy_that_would_have_written_nothing_has_no_weighted_estimates(
         replace(e, log_ratio=torch.tensor([0, -math.inf, 0, 0]))
         for e in logged_episodes(networks[0], networks[0], episodes)
     ]
-    found = estimate(SETTINGS.fit(logged, 1.0, seed=0), logged, SETTINGS, 1.0, seed=0)
+    found = estimate(SETTINGS.fit(logged, 1.0, seed=0), logged, SETTINGS, 1.0, APART, seed=0)
     assert found.effective_sample_size == 0
     assert all(np.isnan([found.scores[name].value, found.scores[name].low]).all() for name in ("wis", "wdr"))
     assert np.isfinite(found.scores["fqe"].value) and np.isfinite(found.scores["dr"].value)
@@ -163,7 +165,7 @@ def test_a_model_that_caps_its_logits_is_refused(
 
 
 def test_the_spread_of_the_fits_is_part_of_the_interval() -> None:
-    score = fitted_score(np.array([[1.0] * 5, [3.0] * 5]), seed=0)
+    score = fitted_score(np.array([[1.0] * 5, [3.0] * 5]), resample_counts(np.arange(5)), seed=0)
     assert (score.value, score.low, score.high) == (2.0, 1.0, 3.0)
 
 

@@ -46,6 +46,8 @@ def test_a_deal_ends_with_the_split_that_was_entered(rows: ModuleType) -> None:
     stated = "1 books worth 10, 3 hats worth 0, 1 balls worth 0."
     assert said(made) == [f"u: {stated}", "a: the book ?", "u: deal", "a: take 1 0 0"]
     assert made.rewards == [10.0, None]
+    swapped = DEAL["dialogue"].replace("YOU", "ME").replace("THEM", "YOU").replace("ME", "THEM")
+    assert made.columns["game"] == rows.deal(DEAL | {"dialogue": swapped}).columns["game"]
     theirs = rows.deal(DEAL | {"dialogue": "THEM: hi <eos> YOU: deal <eos> THEM: <selection>"})
     assert said(theirs) == [f"u: {stated} hi", "a: deal", "u: <selection>", "a: take 1 0 0"]
 

@@ -78,6 +78,25 @@ def test_estimates_of_a_run_and_of_its_start(logs: dict[str, str], capsys: pytes
     assert (Path(logs["run"]) / "calibration_deciles.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_rows_of_one_conversation_are_drawn_together(
+    logs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every row twice: drawn apart, they would pass for twice as many."""
+    rows = [json.loads(line) for line in Path(logs["test"]).read_text().splitlines()]
+    named = [row | {"game": n} for n, row in enumerate(rows)]
+    widths = {}
+    for name, path in (("once", write(tmp_path / "1.jsonl", named)), ("twice", write(tmp_path / "2.jsonl", named * 2))):
+        for cluster in ("null", "game"):
+            assert main(["evaluate", logs["run"], "--dataset", path, *FAST, "--off_policy.cluster", cluster]) == 0
+            figures = json.loads(capsys.readouterr().out)["logged"]
+            widths[name, cluster] = figures["return_high"] - figures["return_low"]
+    assert widths["twice", "game"] == pytest.approx(widths["once", "game"])
+    assert widths["twice", "game"] == pytest.approx(widths["once", "null"], rel=0.1)
+    assert widths["twice", "null"] < 0.85 * widths["twice", "game"]
+    assert main(["evaluate", logs["run"], "--dataset", path, *FAST, "--off_policy.cluster", "gmae"]) == 2
+    assert "'gmae', expected one of game" in capsys.readouterr().err
+
+
 def test_what_cannot_be_estimated_is_said(logs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     for wrong, what in (
         (["--dataset", logs["train"]], "never saw"),

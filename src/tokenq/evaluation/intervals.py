@@ -58,10 +58,25 @@ def bootstrap(
     return float(low), float(high)
 
 
-def resample_counts(n: int, seed: int = 0) -> Int[np.ndarray, "r n"]:
-    """How often each of n rows is in each resample of `bootstrap_interval`: for figures of all resamples at once."""
+def resample_counts(whose: Int[np.ndarray, "n"], seed: int = 0) -> Int[np.ndarray, "r n"]:
+    """How often each of n rows is in each resample, for figures of all resamples at once.
+
+    Rows with the same number in `whose` belong together and are drawn together (Davison & Hinkley 1997, section 3.8);
+    where all numbers differ, the resamples are those of `bootstrap_interval`.
+    """
     rng = np.random.default_rng(seed)
-    return np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(RESAMPLES)])
+    names, cluster = np.unique(whose, return_inverse=True)
+    k = len(names)
+    return np.stack([np.bincount(rng.integers(k, size=k), minlength=k)[cluster] for _ in range(RESAMPLES)])
+
+
+def resampled_score(figures: Float[np.ndarray, "r"], value: float, n: int, level: float = 0.95) -> Score:
+    """A figure with the percentile interval of what it is on resamples; those where it is NaN are left out."""
+    defined = figures[~np.isnan(figures)]
+    if len(defined) == 0:
+        return Score(value, float("nan"), float("nan"), n)
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return Score(value, float(low), float(high), n)
 
 
 def jackknife_interval(value: float, left_out: Float[np.ndarray, "n"], level: float = 0.95) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenq.errors import ConfigError
-from tokenq.evaluation.intervals import Score, bootstrap, mean_score, resample_counts
+from tokenq.evaluation.intervals import Score, bootstrap, resampled_score
 from tokenq.learning.fitted_q import ActionHead, FittedQ, Logged, LoggedBatch, padded
 from tokenq.nets.action_values import Factored
 from tokenq.nets.encoder import QNetwork
@@ -101,12 +101,18 @@ class Estimates:
 
 
 def estimate(
-    heads: Sequence[ActionHead], held_out: Sequence[Logged], settings: FittedQ, gamma: float, seed: int
+    heads: Sequence[ActionHead],
+    held_out: Sequence[Logged],
+    settings: FittedQ,
+    gamma: float,
+    counts: Int[np.ndarray, "R n"],
+    seed: int,
 ) -> Estimates:
-    """Every estimate of the value of the policy that `heads` were fitted for, on episodes that they never saw.
+    """Every estimate of the value of the policy that `heads` were fitted for, on n episodes that they never saw.
 
-    Intervals are percentiles over resamples of the held-out episodes; those of `fqe` also draw one of the fits. Where
-    the policy would have written none of the episodes, all estimates with self-normalised weights are NaN.
+    Intervals are percentiles over R resamples of the held-out episodes, given as how often each one is in them; those
+    of `fqe` also draw one of the fits. Where the policy would have written none of the episodes, all estimates with
+    self-normalised weights are NaN.
     """
     batch = padded(held_out)
     weight = ops.cumulative(batch.log_ratio.double())
@@ -121,13 +127,11 @@ def estimate(
         "dr": lambda counts: counts @ episodes / counts.sum(1),
         "wdr": lambda counts: ops.weighted_doubly_robust(weight, rewards, q, value, gamma, counts),
     }
-    scores = {"fqe": fitted_score(values, seed)}
-    resamples = torch.from_numpy(resample_counts(len(held_out), seed)).double()
+    scores = {"fqe": fitted_score(values, counts, seed)}
+    resamples = torch.from_numpy(counts).double()
     for name, statistic in statistics.items():
-        resampled = statistic(resamples).numpy()
-        defined = resampled[~np.isnan(resampled)]
-        low, high = np.quantile(defined, [0.025, 0.975]) if len(defined) else (np.nan, np.nan)
-        scores[name] = Score(float(statistic(ops.once(weight))), float(low), float(high), len(held_out))
+        figure = float(statistic(ops.once(weight)))
+        scores[name] = resampled_score(statistic(resamples).numpy(), figure, len(held_out))
     share = float((weight[:, -1] > cut[:, -1]).double().mean())
     return Estimates(scores, float(ops.effective_sample_size(weight[:, -1])), share, values)
 
@@ -140,20 +144,21 @@ def _answers(head: ActionHead, batch: LoggedBatch) -> tuple[Float[Tensor, "B N"]
     return q, head(batch.states, batch.expected) * goes_on
 
 
-def fitted_score(values: Float[np.ndarray, "F n"], seed: int) -> Score:
+def fitted_score(values: Float[np.ndarray, "F n"], counts: Int[np.ndarray, "R n"], seed: int) -> Score:
     """The mean over fits and starts; a resample draws starts, and one fit for all of them."""
-    fits, n = values.shape
-    rng = np.random.default_rng(seed)
-    low, high = bootstrap(lambda rows: float(values[rng.integers(fits), rows].mean()), n, seed)
-    return Score(float(values.mean()), low, high, n)
+    drawn = values[np.random.default_rng(seed).integers(len(values), size=len(counts))]
+    return resampled_score((counts * drawn).sum(1) / counts.sum(1), float(values.mean()), values.shape[1])
 
 
-def logged_score(held_out: Sequence[Logged], gamma: float, seed: int) -> Score:
+def logged_score(held_out: Sequence[Logged], gamma: float, counts: Int[np.ndarray, "R n"]) -> Score:
     """What the logged episodes themselves earned."""
-    returns = [
-        float((e.rewards.double() * gamma ** torch.arange(len(e.rewards), dtype=torch.float64)).sum()) for e in held_out
-    ]
-    return mean_score(np.array(returns), seed)
+    returns = np.array(
+        [
+            float((e.rewards.double() * gamma ** torch.arange(len(e.rewards), dtype=torch.float64)).sum())
+            for e in held_out
+        ]
+    )
+    return resampled_score(counts @ returns / counts.sum(1), float(returns.mean()), len(returns))
 
 
 @dataclass(frozen=True)

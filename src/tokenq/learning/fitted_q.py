@@ -129,6 +129,8 @@ class FittedQ:
     """The cumulative importance ratios of `dr` are cut here, >= 1; the other weights are self-normalised, and whole."""
     gamma: float | None = None
     """Discount of the return that is estimated, in [0, 1]; null: that of the run's objective."""
+    cluster: str | None = None
+    """Column whose equal values mark rows that are one conversation, drawn together; null: each row is its own."""
 
     def __post_init__(self) -> None:
         for name in ("updates", "batch_size", "fits", "episodes", "largest_weight"):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tokenq.config.evaluate import EvaluateConfig
-from tokenq.errors import ConfigError
-from tokenq.evaluation.intervals import Score
+from tokenq.errors import ConfigError, DataError
+from tokenq.evaluation.intervals import Score, resample_counts
 from tokenq.evaluation.off_policy import (
     FEW,
     Estimates,
@@ -20,7 +20,7 @@ from tokenq.evaluation.off_policy import (
     logged_score,
     predictions,
 )
-from tokenq.learning.fitted_q import ActionHead, FittedQ, Logged
+from tokenq.learning.fitted_q import FittedQ
 from tokenq.nets.encoder import QNetwork
 from tokenq.nets.loading import load_model, load_tokenizer, q_network
 from tokenq.replay.offline import episodes_from_rows
@@ -45,21 +45,25 @@ def estimate_off_policy(config: EvaluateConfig, settings: FittedQ, run: Loaded) 
             f"off_policy: {config.run} has kept no start, which stands in for who wrote the logs; name --behaviour"
         )
     gamma = _gamma(settings, run)
+    whose = _clusters(held_out, settings.cluster, config)
+    counts = resample_counts(whose, config.seed)
     figures: dict[str, Any] = {"run": config.run, "seed": config.seed, "episodes": len(held_out), "gamma": gamma}
     found: dict[str, Estimates] = {}
     for name, policy in (("before", start), ("after", run.network)):
         fitted_on, logged = (logged_episodes(start, policy, episodes) for episodes in (train, held_out))
         heads = settings.fit(fitted_on, gamma, config.seed)
-        found[name] = estimate(heads, logged, settings, gamma, config.seed)
+        found[name] = estimate(heads, logged, settings, gamma, counts, config.seed)
         if name == "before":
-            figures["logged"] = _figures({"return": logged_score(logged, gamma, config.seed)})
-            _draw(heads, logged, gamma, config.seed, run.folder / PICTURE)
+            figures["logged"] = _figures({"return": logged_score(logged, gamma, counts)})
+            predicted, realised, number = predictions(heads, logged, gamma)
+            _draw(predicted, realised, whose[number], config.seed, run.folder / PICTURE)
     for name, estimates in found.items():
         figures[name] = _figures(estimates.scores)
         figures[name]["effective_sample_size"] = estimates.effective_sample_size
         figures[name]["cut_share"] = estimates.cut_share
     # Start by start: how games differ is the largest part of either interval, and both policies have the same games.
-    figures["gain"] = _figures({"fqe": fitted_score(found["after"].values - found["before"].values, config.seed)})
+    gain = found["after"].values - found["before"].values
+    figures["gain"] = _figures({"fqe": fitted_score(gain, counts, config.seed)})
     _warn(found["after"].effective_sample_size, len(held_out))
     return figures
 
@@ -108,8 +112,19 @@ def _figures(scores: dict[str, Score]) -> dict[str, float]:
     }
 
 
-def _draw(heads: Sequence[ActionHead], logged: Sequence[Logged], gamma: float, seed: int, path: Path) -> None:
-    predicted, realised, whose = predictions(heads, logged, gamma)
+def _clusters(episodes: Sequence[Episode], column: str | None, config: EvaluateConfig) -> np.ndarray:
+    """Which conversation each episode is of, as numbers."""
+    if column is None:
+        return np.arange(len(episodes))
+    for number, episode in enumerate(episodes, start=1):
+        if column not in episode.columns:
+            known = ", ".join(sorted(episode.columns)) or "none"
+            got = f"off_policy.cluster: got no column {column!r}, expected one of {known}"
+            raise DataError(f"{config.dataset} episode {number}: {got}")
+    return np.unique([str(episode.columns[column]) for episode in episodes], return_inverse=True)[1]
+
+
+def _draw(predicted: np.ndarray, realised: np.ndarray, whose: np.ndarray, seed: int, path: Path) -> None:
     if len(predicted) == 0:
         print("no held-out episode came to its end: what they earned cannot be compared", file=sys.stderr)
         return
