@@ -14,6 +14,7 @@ from tokenq.acting.games import GameRollout, Games, Limits, Player, game_seeds
 from tokenq.acting.rollout import PromptOrder, Writer
 from tokenq.envs.guard import Guarded
 from tokenq.errors import ConfigError, DataError
+from tokenq.evaluation.games import GameEvaluator
 from tokenq.nets.language import LanguageQ
 from tokenq.nets.loading import PLAIN
 from tokenq.nets.reference import Reference
@@ -142,27 +143,66 @@ def test_no_turn_or_no_room_left_is_a_truncation(network: LanguageQ) -> None:
 
 
 class Fragile(Count):
-    """Fails in its second turn."""
+    """Costs 1 a turn; `start` says where it fails: at "x" in the reset, at "y" in the second turn, else nowhere."""
+
+    def reset(self, *, seed: int | None = None, start: str = "y", **_: Any) -> tuple[str, dict[str, Any]]:
+        self.start = start
+        if start == "x":
+            raise RuntimeError("no game")
+        return super().reset(seed=seed, start=start)
 
     def step(self, action: str) -> Any:
-        if self.said == 1:
+        if self.start == "y" and self.said == 1:
             raise RuntimeError("no more")
-        return super().step(action)
+        observation, _, *ended = super().step(action)
+        return observation, -1.0, *ended
+
+
+STARTS = [{"start": start} for start in "axay"]
 
 
 def test_an_environment_that_fails_costs_its_game_alone(network: LanguageQ) -> None:
     seat = player(network, lambda: Guarded(Fragile, 5.0))
-    games = Games(seat.play([{}] * 2, [0, 1], Greedy(), 0))
-    assert games.metrics()["failed"] == 2 and games.metrics()["truncated_share"] == 1
-    for game in games.played:
-        assert game.failed is not None and "no more" in game.failed
-        assert np.isnan(game.episode().rewards[-1]) and not np.isnan(game.episode().rewards[0])
-        assert len(game.turns) == 2
+    games = Games(seat.play(STARTS, [0, 1, 2, 3], Greedy(), 0))
+    whole, unbegun, _, broken = games.played
+    assert whole.failed is None and whole.total == -3 and len(whole.turns) == 3
+    assert unbegun.failed == "reset: RuntimeError: no game" and not unbegun.turns and np.isnan(unbegun.total)
+    assert broken.failed == "step: RuntimeError: no more" and len(broken.turns) == 2 and np.isnan(broken.total)
+    rewards = broken.episode().rewards
+    assert np.isnan(rewards[-1]) and np.nansum(rewards) == -1
+    assert len(games.episodes()) == 3
+
+
+def test_a_game_that_failed_has_no_return(network: LanguageQ) -> None:
+    """Whole games earn −3 each: with a failed reset as 0, the mean would be better than the best game."""
+    seat = player(network, lambda: Guarded(Fragile, 5.0))
+    games = Games(seat.play(STARTS, [0, 1, 2, 3], Greedy(), 0))
+    assert games.returns.tolist() == [-3, -3]
+    metrics = games.metrics()
+    assert (metrics["reward"], metrics["reward_std"], metrics["failed"]) == (-3, 0, 2)
+    assert metrics["truncated_share"] == 0.5 and metrics["turns"] == (3 + 0 + 3 + 2) / 4
+    figures = GameEvaluator(seat, Reference(network), STARTS, Boltzmann(), samples=4, seed=0).evaluate().metrics
+    for name in ("reward", "greedy_reward"):
+        assert [figures[f"{name}{end}"] for end in ("_low", "", "_high")] == [-3, -3, -3]
+    assert figures["failed"] == figures["greedy_failed"] == 2 and np.isfinite(figures["kl"])
+
+
+@pytest.mark.parametrize(("start", "reason"), [("x", "reset: RuntimeError: no game"), ("y", "step: .*: no more")])
+def test_games_that_all_failed_say_why(network: LanguageQ, start: str, reason: str) -> None:
+    seat, rows, reference = player(network, lambda: Guarded(Fragile, 5.0)), [{"start": start}], Reference(network)
+    message = rf"got 2 games that failed, expected at least one whole game \(the first: {reason}\); mend it"
+    rollout = GameRollout(seat, PromptOrder(rows, 0), Boltzmann(), reference, games=2, seed=0)
+    with pytest.raises(DataError, match=message):
+        rollout(0)
+    assert rollout.order.cursor == 0 and rollout.reward_calls == 0
+    with pytest.raises(DataError, match=message):
+        GameEvaluator(seat, reference, rows, Boltzmann(), samples=2, seed=0).evaluate()
 
 
 def test_a_rollout_is_repeated_if_it_fails(network: LanguageQ) -> None:
-    seat = player(network, lambda: Fragile())
-    rollout = GameRollout(seat, PromptOrder([{}], 0), Boltzmann(), Reference(network), games=2, seed=0)
+    seat = player(network, Fragile)
+    order = PromptOrder([{"start": "y"}], 0)
+    rollout = GameRollout(seat, order, Boltzmann(), Reference(network), games=2, seed=0)
     with pytest.raises(RuntimeError, match="no more"):
         rollout(0)
     assert rollout.order.cursor == 0 and rollout.reward_calls == 0

@@ -43,6 +43,25 @@ def test_a_gymnasium_environment_of_texts() -> None:
         game.step("a")
 
 
+def test_a_game_of_unreadable_actions_alone_is_cut_off() -> None:
+    game = GymnasiumGame(Echo(), unreadable_limit=3)
+    game.reset(letter="a")
+    assert [game.step(said)[3] for said in ("?", "?", "a", "?", "?")] == [False] * 5, "only in a row"
+    assert game.step("?")[1:] == (-1.0, False, True, {"invalid": True})
+    with pytest.raises(DataError, match="no game is on"):
+        game.step("a")
+    game.reset()
+    assert not game.step("?")[3]
+    with pytest.raises(ConfigError, match="unreadable_limit: got 0, expected an integer >= 1"):
+        GymnasiumText("tokenq/Echo-v0", unreadable_limit=0)
+
+
+def test_what_ends_by_itself_at_its_limit_is_not_cut_off() -> None:
+    game = GymnasiumGame(Echo(limit=3))
+    game.reset()
+    assert [game.step("a")[2:4] for _ in range(3)] == [(False, False), (False, False), (True, False)]
+
+
 def test_other_spaces_and_unknown_names_are_refused() -> None:
     silent = Echo()
     silent.action_space = Discrete(2)  # type: ignore[assignment]
@@ -109,7 +128,7 @@ def test_a_game_for_one_in_textarenas_terms() -> None:
     game = TextArenaGame(Race())
     first, _ = game.reset(seed=0)
     assert first == "begin at 1"
-    assert game.step("three") == ("say 1 or 2", 0.0, False, False, {"invalid": True})
+    assert game.step("three") == ("say 1 or 2", -1.0, False, False, {"invalid": True})
     assert game.step("2") == ("", 0.0, False, False, {})
     assert game.step("2") == ("0 won", 1.0, True, False, {"reason": "0 won", "invalid_move": False})
     with pytest.raises(DataError, match="no game is on"):
@@ -146,6 +165,17 @@ def test_a_game_has_random_numbers_of_its_own() -> None:
     assert first == [game.reset(seed=seed)[0] for seed in range(8)] and len(set(first)) == 2
 
 
+def test_an_invalid_move_costs_its_own_penalty_and_the_game_goes_on() -> None:
+    game = TextArenaGame(Race(), unreadable=-0.25)
+    game.reset(seed=0)
+    assert [game.step(said)[1:3] for said in ("", "three", "2", "2")] == [
+        (-0.25, False),
+        (-0.25, False),
+        (0.0, False),
+        (1.0, True),
+    ]
+
+
 def test_seats_are_those_of_the_players() -> None:
     with pytest.raises(ConfigError, match="seat: got 1, expected 0"):
         TextArena(seat=1)
@@ -157,7 +187,7 @@ def test_a_real_game_of_textarena_for_one() -> None:
     first, _ = game.reset(seed=3)
     assert "between 1 and 8" in first and game.reset(seed=3)[0] == first
     low, high, ends = 1, 8, []
-    assert game.step("hm")[4] == {"invalid": True}
+    assert game.step("hm")[1::3] == (-1.0, {"invalid": True})
     while not ends:
         middle = (low + high) // 2
         seen, reward, terminated, truncated, _ = game.step(f"[{middle}]")
@@ -167,6 +197,9 @@ def test_a_real_game_of_textarena_for_one() -> None:
         else:
             assert reward == 0.0
     assert ends == [(1.0, False)]
+    game.reset(seed=3)
+    moves = [game.step("hm") for _ in range(2)]
+    assert [move[1:3] for move in moves] == [(-1.0, False), (-1.0, True)] and moves[1][4]["invalid"]
 
 
 def test_a_real_game_of_textarena_for_two() -> None:

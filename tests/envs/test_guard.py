@@ -119,6 +119,16 @@ def test_an_answer_that_is_none_fails(reward: Any) -> None:
     assert (earned, terminated, truncated) == (0.0, False, True) and info["failed"].startswith("step: ")
 
 
+def test_what_ended_by_itself_was_not_cut_off() -> None:
+    class Both(Echo):
+        def step(self, action: str) -> Answer:
+            return action, 1.0, True, True, {}
+
+    guarded = Guarded(Both)
+    guarded.reset()
+    assert guarded.step("fine") == ("fine", 1.0, True, False, {})
+
+
 def test_a_turn_that_failed_is_unrated_in_the_log() -> None:
     row = play(Guarded(lambda: Echo(raising)), Says("boom"), 0)
     assert row["rewards"] == [None] and not row["terminated"]

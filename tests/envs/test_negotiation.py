@@ -1,5 +1,6 @@
 """The negotiation game: what is said to whom, when it ends, and what it brings."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tokenq.envs.negotiation import (
     stated,
 )
 from tokenq.errors import ConfigError, DataError
+from tokenq.evaluation.self_play import self_play
 
 GAME = Scenario((1, 3, 1), (4, 1, 3), (10, 0, 0))
 ROW = {"counts": [1, 3, 1], "values": [4, 1, 3], "partner_values": [10, 0, 0]}
@@ -91,6 +93,24 @@ def test_garbage_never_crashes_it_and_seeds_repeat(actions: list[str], seed: int
         return seen
 
     assert played() == played()
+
+
+def test_the_games_of_a_scenario_are_resampled_together() -> None:
+    """Two scenarios, ten games of each: 1 and 3 points. A resample holds one of them, or both: means 1, 2 and 3."""
+    scenarios = [Scenario((1, 0, 0), (points, 0, 0), (0, 0, 0)) for points in (1, 3)]
+
+    def taker(messages: Sequence[Mapping[str, str]]) -> str:
+        return "take 1 0 0"
+
+    def giver(messages: Sequence[Mapping[str, str]]) -> str:
+        return "take 0 0 0" if messages[-1]["content"].endswith(SELECTION) else "hm"
+
+    found = self_play(taker, giver, scenarios, games=20, seed=0)
+    for name in ("points", "points_per_agreement"):
+        score = found[name]
+        assert (score.value, score.low, score.high, score.n) == (2.0, 1.0, 3.0, 20)
+    alone = self_play(taker, giver, scenarios[:1], games=4, seed=0)["points"]
+    assert (alone.value, alone.low, alone.high) == (1.0, 1.0, 1.0)
 
 
 def test_what_enters_a_split() -> None:

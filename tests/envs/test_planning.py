@@ -1,19 +1,21 @@
 """Planning: paths and rewards by hand, distances, and which pairs are kept apart."""
 
+from dataclasses import replace
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from tokenq.envs.planning import Planning
+from tokenq.envs.planning import Planning, Traveller
 from tokenq.errors import ConfigError
 
 SMALL = Planning(nodes=30, longest=5)
 
 
-def square() -> Planning:
+def square(paths: Literal["random", "shortest"] = "random") -> Planning:
     """The graph 0 → 1 → 2 → 3 → 0 with a shortcut 0 → 2, whatever the seed drew."""
-    task = Planning(nodes=4, longest=4)
+    task = Planning(nodes=4, longest=4, paths=paths)
     edges = np.zeros((4, 4), dtype=bool)
     for before, after in ((0, 1), (1, 2), (2, 3), (3, 0), (0, 2)):
         edges[before, after] = True
@@ -73,6 +75,26 @@ def test_logged_paths_slip_and_are_scored() -> None:
     steps = [tuple(map(int, step)) for row in rows for step in pairwise(row["completion"].split())]
     missing = np.mean([not SMALL.edges[step] for step in steps])
     assert missing == pytest.approx(0.1 * (1 - SMALL.edges.mean()), abs=0.02)
+
+
+@pytest.mark.parametrize("paths", ["random", "shortest"])
+def test_players_earn_what_the_bounds_say(paths: Literal["random", "shortest"]) -> None:
+    """A whole path earns 1, however it is rewarded; who slips at every step hardly ever arrives by edges."""
+    task = Planning(nodes=30, longest=5, paths=paths)
+    bounds, process = task.bounds(), replace(task, rewarded="process").bounds()
+    assert 0 <= bounds["uniform"] < 0.02 and process["uniform"] < -2
+    assert bounds["data"] == np.mean([row["reward"] for row in task.rows()])
+    assert bounds["optimal"] == process["optimal"] == 1.0 and process["data"] < bounds["data"] < 1
+
+
+def test_travellers_by_hand() -> None:
+    """From 0 to 3 by edges: the shortcut, or the long way if there is time for it."""
+    rng = np.random.default_rng(0)
+    shortest, any_way, slips = (
+        {Traveller(square(paths), slips).act("0 3", rng) for _ in range(60)}
+        for paths, slips in (("shortest", 0.0), ("random", 0.0), ("random", 1.0))
+    )
+    assert shortest == {" 0 2 3"} and any_way == {" 0 2 3", " 0 1 2 3"} and " 0 3" in slips
 
 
 def test_held_out_pairs_are_no_training_pairs_and_no_edges() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tokenq.envs.star_graph import StarGraph, arm_of
+from tokenq.envs.star_graph import Follower, StarGraph, arm_of, arms_of
 from tokenq.errors import ConfigError
 
 SMALL = StarGraph(graphs=300, held_out=50)
@@ -52,8 +52,26 @@ def test_logged_answers_are_arms_chosen_at_random() -> None:
     rows = SMALL.rows()
     rewards = [row["reward"] for row in rows]
     assert rewards == SMALL.reward([r["prompt"] for r in rows], [r["completion"] for r in rows])
-    assert np.mean(rewards) == pytest.approx(SMALL.bounds()["guessed"], abs=0.1)
+    assert np.mean(rewards) == pytest.approx(SMALL.bounds()["uniform"], abs=0.1)
     assert all(row["completion"].split()[0] == row["prompt"].split()[-3] for row in rows)
+
+
+def test_the_arms_of_a_prompt_by_hand() -> None:
+    assert arms_of("7 3 , 4 7 , 4 9 , 9 1 ; 4 1 =") == [["4", "9", "1"], ["4", "7", "3"]]
+    assert arms_of("0 5 , 0 6 , 0 7 ; 0 6 =") == [["0", "6"], ["0", "5"], ["0", "7"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "random", "earned"), [("uniform", 1.0, 1 / 4), ("mixture", 0.5, 5 / 8), ("optimal", 0.0, 1.0)]
+)
+def test_players_earn_what_the_bounds_say(name: str, random: float, earned: float) -> None:
+    """Of four arms a guess is right one time in four."""
+    task = StarGraph(arms=4, length=3, graphs=1, held_out=1000)
+    assert task.bounds()[name] == earned == Follower(random).mean_reward(4)
+    prompts, rng = [row["prompt"] for row in task.eval_prompts()], np.random.default_rng(0)
+    played = [Follower(random).act(prompt, rng) for prompt in prompts]
+    assert np.mean(task.reward(prompts, played)) == pytest.approx(earned, abs=0.04)
+    assert all(answer.split() in arms_of(prompt) for prompt, answer in zip(prompts, played, strict=True))
 
 
 def test_graphs_are_repeatable_and_the_held_out_ones_do_not_depend_on_how_many_are_trained_on() -> None:

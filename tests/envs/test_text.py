@@ -28,8 +28,8 @@ CASES: dict[str, tuple[Callable[[], TextEnvironment], tuple[str, ...], float]] =
     "maze, partly": (Maze("partly").make, MOVES, -4.0),
     "wordle": (Wordle().make, GUESSES, -1.0),
     "gymnasium": (lambda: GymnasiumGame(Echo()), ("a", "b"), -1.0),
-    "textarena": (lambda: TextArenaGame(Race()), ("1", "2"), 0.0),
-    "textarena, two players": (lambda: TextArenaGame(Race(), lambda told: "1"), ("1", "2"), 0.0),
+    "textarena": (lambda: TextArenaGame(Race()), ("1", "2"), -1.0),
+    "textarena, two players": (lambda: TextArenaGame(Race(), lambda told: "1"), ("1", "2"), -1.0),
     "guarded": (lambda: Guarded(Maze().make), MOVES, -4.0),
 }
 every_game = pytest.mark.parametrize(("make", "actions", "penalty"), CASES.values(), ids=CASES)

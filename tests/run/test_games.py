@@ -119,6 +119,7 @@ def test_a_factory_by_name(tmp_path: Path) -> None:
         output_dir=str(tmp_path / "run"),
     )
     summary = train(config)
+    assert summary.after["failed"] == summary.after["greedy_failed"] == 0
     assert 0 <= summary.after["reward"] <= 1 and summary.reward_calls == UPDATES * 4 and summary.task == "doors"
     with pytest.raises(ConfigError, match="got a Wall, expected an object with the methods reset and step"):
         train(replace(config, environment_factory=f"{tmp_path / 'doors.py'}:Wall", output_dir=str(tmp_path / "x")))

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from tokenq.acting.rollout import Exploration, PromptOrder, Row, Writer, kl_to_reference, repeatable
 from tokenq.envs.text import TextEnvironment
-from tokenq.errors import ConfigError
+from tokenq.errors import ConfigError, DataError
 from tokenq.nets.reference import Reference
 from tokenq.replay.codecs import Joint, Prompt
 from tokenq.replay.tokenise import Tokenised, tokenise_opening
@@ -74,8 +75,8 @@ class Played:
 
     @property
     def total(self) -> float:
-        """Its undiscounted return."""
-        return float(np.nansum(self.rewards))
+        """Its undiscounted return; NaN if its environment failed, for nobody knows what it would have earned."""
+        return float("nan") if self.failed is not None else float(np.sum(self.rewards))
 
 
 @dataclass(frozen=True)
@@ -132,26 +133,42 @@ class Player:
 
 @dataclass(frozen=True, eq=False)
 class Games:
-    """Games that are over: what people read and what the log counts."""
+    """Games that are over: what people read and what the log counts. Raises `DataError` if every one of them failed."""
 
     played: list[Played]
+
+    def __post_init__(self) -> None:
+        if not len(self.returns):
+            raise DataError(
+                f"environment: got {self.failed} games that failed, expected at least one whole game "
+                f"(the first: {self.played[0].failed}); mend it, or set environment_timeout higher if it is slow"
+            )
+
+    @property
+    def returns(self) -> Float[np.ndarray, "n"]:
+        """The undiscounted returns of the whole games; one that failed has none."""
+        return np.array([game.total for game in self.played if game.failed is None])
+
+    @property
+    def failed(self) -> int:
+        """How many of them failed."""
+        return len(self.played) - len(self.returns)
 
     def episodes(self) -> list[Episode]:
         """One for each game in which a turn was taken."""
         return [game.episode() for game in self.played if game.turns]
 
     def metrics(self) -> dict[str, float]:
-        """Mean return and turns, and how often something went wrong."""
-        turns = max(sum(len(game.turns) for game in self.played), 1)
-        totals = np.array([game.total for game in self.played])
+        """Mean return of the whole games, turns of all, and how often something went wrong."""
+        turns = sum(len(game.turns) for game in self.played)
         return {
-            "reward": float(totals.mean()),
-            "reward_std": float(totals.std()),
+            "reward": float(self.returns.mean()),
+            "reward_std": float(self.returns.std()),
             "turns": turns / len(self.played),
             "invalid_share": sum(game.invalid for game in self.played) / turns,
             "clipped_share": sum(game.clipped for game in self.played) / turns,
             "truncated_share": float(np.mean([game.truncated for game in self.played])),
-            "failed": float(sum(game.failed is not None for game in self.played)),
+            "failed": float(self.failed),
         }
 
     def table(self) -> dict[str, list[Any]]:

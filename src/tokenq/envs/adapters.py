@@ -24,6 +24,12 @@ class GymnasiumText:
     """Arguments of the environment."""
     unreadable: float = -1.0
     """Reward of an action that is not in its space; the environment does not see it, and the game goes on."""
+    unreadable_limit: int = 10
+    """Such actions in a row that cut the game off, >= 1: the environment's own limit never hears of them."""
+
+    def __post_init__(self) -> None:
+        if self.unreadable_limit < 1:
+            raise ConfigError(f"unreadable_limit: got {self.unreadable_limit}, expected an integer >= 1")
 
     def make(self) -> TextEnvironment:
         """A new environment; raises `ConfigError` if there is none of this name, or its spaces are others."""
@@ -31,22 +37,29 @@ class GymnasiumText:
             made = gymnasium.make(self.id, **self.kwargs)
         except gymnasium.error.Error as error:
             raise ConfigError(f"environment: cannot make {self.id}: {error}; register it first") from error
-        return GymnasiumGame(made, self.unreadable)
+        return GymnasiumGame(made, self.unreadable, self.unreadable_limit)
 
 
 class GymnasiumGame:
-    """A Gymnasium environment with spaces of text; `unreadable` is the reward of an action outside its space."""
+    """A Gymnasium environment with spaces of text.
 
-    def __init__(self, environment: gymnasium.Env[Any, Any], unreadable: float = -1.0) -> None:
+    `unreadable` is the reward of an action outside its space; `unreadable_limit` of them in a row truncate the game.
+    """
+
+    def __init__(
+        self, environment: gymnasium.Env[Any, Any], unreadable: float = -1.0, unreadable_limit: int = 10
+    ) -> None:
         for name, space in (("observations", environment.observation_space), ("actions", environment.action_space)):
             if not isinstance(space, Text):
                 raise ConfigError(f"environment: got {name} {space}, expected gymnasium.spaces.Text; wrap it")
-        self._environment, self._unreadable = environment, unreadable
+        self._environment, self._unreadable, self._limit = environment, unreadable, unreadable_limit
         self._last: str | None = None
+        self._in_a_row = 0
 
     def reset(self, *, seed: int | None = None, **row: Any) -> Observed:
         """A new game; the row is its `options`."""
         self._last, info = self._environment.reset(seed=seed, options=row or None)
+        self._in_a_row = 0
         return str(self._last), info
 
     def step(self, action: str) -> Answer:
@@ -55,10 +68,14 @@ class GymnasiumGame:
             raise no_game()
         said = action.strip()
         if said not in self._environment.action_space:
-            return self._last, self._unreadable, False, False, {"invalid": True}
+            self._in_a_row += 1
+            seen, truncated = self._last, self._in_a_row == self._limit
+            self._last = None if truncated else seen
+            return seen, self._unreadable, False, truncated, {"invalid": True}
+        self._in_a_row = 0
         seen, reward, terminated, truncated, info = self._environment.step(said)
         self._last = None if terminated or truncated else seen
-        return seen, float(reward), terminated, truncated, info
+        return seen, float(reward), terminated, truncated and not terminated, info
 
 
 @dataclass(frozen=True)
@@ -76,6 +93,8 @@ class TextArena:
     """What the other player of two says to an observation; None in games for one."""
     seat: int = 0
     """Which of two players is trained: 0, who begins, or 1."""
+    unreadable: float = -1.0
+    """Added to the reward of a move that the game finds invalid."""
 
     def __post_init__(self) -> None:
         if self.seat not in range(1 if self.opponent is None else 2):
@@ -91,19 +110,21 @@ class TextArena:
             made = textarena.make(self.id, **self.kwargs)
         except ValueError as error:
             raise ConfigError(f"environment: cannot make {self.id}: {error}; expected a game of TextArena") from error
-        return TextArenaGame(made, self.opponent, self.seat)
+        return TextArenaGame(made, self.opponent, self.seat, self.unreadable)
 
 
 class TextArenaGame:
     """A game with TextArena's methods: `reset(num_players, seed)`, `get_observation`, `step(action)`, `close`.
 
-    All ends are terminations, for TextArena does not say when a limit cut a game off. Rewards come at the end; an
-    invalid move that may be repeated earns 0. These games draw from the global random streams: each one here has its
-    own, put in place while it runs.
+    All ends are terminations, for TextArena does not say when a limit cut a game off. Rewards come at the end; to that
+    of a move that it finds invalid, whether it may be repeated or loses the game, `unreadable` is added. These games
+    draw from the global random streams: each one here has its own, put in place while it runs.
     """
 
-    def __init__(self, game: Any, opponent: Callable[[str], str] | None = None, seat: int = 0) -> None:
-        self._game, self._opponent, self._seat = game, opponent, seat
+    def __init__(
+        self, game: Any, opponent: Callable[[str], str] | None = None, seat: int = 0, unreadable: float = -1.0
+    ) -> None:
+        self._game, self._opponent, self._seat, self._unreadable = game, opponent, seat, unreadable
         self._seeds = random.Random()
         self._stream: tuple[Any, Any] | None = None
         self._playing = False
@@ -131,13 +152,16 @@ class TextArenaGame:
         invalid = not done and getattr(self._game.state, "error_count", 0) > errors
         done = done or self._others()
         if not done:
-            return self._seen(), 0.0, False, False, {**info, **({"invalid": True} if invalid else {})}
-        self._playing = False
-        rewards, ended = self._game.close()
-        told = dict(ended.get(self._seat, {}))
-        invalid = bool(told.get("invalid_move"))
-        last = str(told.get("reason") or "over")
-        return last, float(rewards[self._seat]), True, False, {**told, **({"invalid": True} if invalid else {})}
+            seen, reward = self._seen(), 0.0
+        else:
+            self._playing = False
+            rewards, ended = self._game.close()
+            info = dict(ended.get(self._seat, {}))
+            invalid = bool(info.get("invalid_move"))
+            seen, reward = str(info.get("reason") or "over"), float(rewards[self._seat])
+        if invalid:
+            return seen, reward + self._unreadable, done, False, {**info, "invalid": True}
+        return seen, reward, done, False, info
 
     def _others(self) -> bool:
         """The turns of the other player, until the trained one is to move; whether the game is over."""

@@ -119,4 +119,4 @@ def _answered(found: Any) -> Answer:
     observation, info = _observed((observation, info))
     if not math.isfinite(reward):
         raise ValueError(f"got the reward {reward}, expected a finite number")
-    return observation, float(reward), bool(terminated), bool(truncated), info
+    return observation, float(reward), bool(terminated), bool(truncated and not terminated), info

@@ -4,6 +4,9 @@ The first observation states the game, `1 books worth 10, 3 hats worth 0, 1 ball
 if it opens. They talk in turn until one enters a split, `take 1 0 0`: the books, hats and balls that it wants for
 itself. The other is then told `<selection>` and enters its own. If the two together are exactly what lies on the table,
 each gets the points of its items, 10 at most; otherwise both get nothing.
+
+The published game has no reward but these points, and neither has this one: silence, passed on as `...`, costs one of
+the turns, and a split that cannot be read costs the agreement. Both have `info["invalid"]`.
 """
 
 import re

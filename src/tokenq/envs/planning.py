@@ -15,6 +15,8 @@ from jaxtyping import Bool, Int
 
 from tokenq.errors import ConfigError
 
+Rows = list[dict[str, Any]]
+
 
 @dataclass(frozen=True)
 class Planning:
@@ -79,41 +81,27 @@ class Planning:
             )
         return [(s, t) for s, t in train], [(s, t) for s, t in test]
 
-    def answers(self) -> list[dict[str, Any]]:
+    def answers(self) -> Rows:
         """A valid path for each training pair: `prompt` and `completion`."""
-        rng = np.random.default_rng([self.graph_seed, 2])
-        return [_told(pair, self._path(pair, 0.0, rng)) for pair in self._pairs[0]]
+        return self._walked(Traveller(self), self.prompts(), stream=2)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> Rows:
         """A logged path for each training pair, with its reward; one that slipped seldom arrives by edges alone."""
-        rng = np.random.default_rng([self.graph_seed, 3])
-        told = [_told(pair, self._path(pair, self.slips, rng)) for pair in self._pairs[0]]
-        return [row | {"reward": self.score(row["prompt"], row["completion"])} for row in told]
+        return self._scored(Traveller(self, self.slips), self.prompts())
 
-    def _path(self, pair: tuple[int, int], slips: float, rng: np.random.Generator) -> list[int]:
-        node, target = pair
-        path = [node]
-        nodes = int(rng.integers(self.distances[pair] + 1, self.longest + 1))
-        while node != target and len(path) < nodes:
-            after, far = np.flatnonzero(self.edges[node]), self.distances[:, target]
-            if rng.random() < slips:
-                after = np.arange(self.nodes)
-            elif self.paths == "shortest":
-                after = after[far[after] == far[after].min(initial=self.nodes)]
-            else:
-                in_time = after[far[after] < nodes - len(path)]
-                after = in_time if len(in_time) else after
-            if not len(after):
-                break
-            node = int(rng.choice(after))
-            path.append(node)
-        return path
+    def _scored(self, player: "Traveller", prompts: Rows) -> Rows:
+        walked = self._walked(player, prompts, stream=3)
+        return [row | {"reward": self.score(row["prompt"], row["completion"])} for row in walked]
 
-    def prompts(self) -> list[dict[str, Any]]:
+    def _walked(self, player: "Traveller", prompts: Rows, stream: int) -> Rows:
+        rng = np.random.default_rng([self.graph_seed, stream])
+        return [row | {"completion": player.act(row["prompt"], rng)} for row in prompts]
+
+    def prompts(self) -> Rows:
         """A prompt for each training pair."""
         return [{"prompt": f"{s} {t}"} for s, t in self._pairs[0]]
 
-    def eval_prompts(self) -> list[dict[str, Any]]:
+    def eval_prompts(self) -> Rows:
         """A prompt for each held-out pair."""
         return [{"prompt": f"{s} {t}"} for s, t in self._pairs[1]]
 
@@ -154,9 +142,43 @@ class Planning:
         return [self.score(p, c) for p, c in zip(prompts, completions, strict=True)]
 
     def bounds(self) -> dict[str, float]:
-        """Mean rewards: `data`, of the logged paths, and the best possible one."""
-        return {"data": float(np.mean([row["reward"] for row in self.rows()])), "best": 1.0}
+        """Mean rewards: `data` of the logged paths, the others of a `Traveller` between the held-out pairs.
+
+        `uniform` slips at every step, `optimal` at none; no path earns more.
+        """
+        rows = {
+            "uniform": self._scored(Traveller(self, 1.0), self.eval_prompts()),
+            "data": self.rows(),
+            "optimal": self._scored(Traveller(self), self.eval_prompts()),
+        }
+        return {name: float(np.mean([row["reward"] for row in found])) for name, found in rows.items()}
 
 
-def _told(pair: tuple[int, int], path: Sequence[int]) -> dict[str, Any]:
-    return {"prompt": f"{pair[0]} {pair[1]}", "completion": "".join(f" {node}" for node in path)}
+@dataclass(frozen=True)
+class Traveller:
+    """Takes a path of the kind that the task teaches, but with probability `slips` a step goes to any node at all."""
+
+    task: Planning
+    slips: float = 0.0
+    """Probability of a slip, in [0, 1]; with 1, every node is drawn evenly."""
+
+    def act(self, prompt: str, rng: np.random.Generator) -> str:
+        """A whole path: to the target, or until it is as long as it was meant to be."""
+        task = self.task
+        node, target = map(int, prompt.split())
+        path = [node]
+        nodes = int(rng.integers(task.distances[node, target] + 1, task.longest + 1))
+        while node != target and len(path) < nodes:
+            after, far = np.flatnonzero(task.edges[node]), task.distances[:, target]
+            if rng.random() < self.slips:
+                after = np.arange(task.nodes)
+            elif task.paths == "shortest":
+                after = after[far[after] == far[after].min(initial=task.nodes)]
+            else:
+                in_time = after[far[after] < nodes - len(path)]
+                after = in_time if len(in_time) else after
+            if not len(after):
+                break
+            node = int(rng.choice(after))
+            path.append(node)
+        return "".join(f" {node}" for node in path)

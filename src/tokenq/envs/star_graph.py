@@ -4,7 +4,7 @@ The task of Bachmann & Nagarajan (2024, arXiv 2403.06963), rebuilt from its desc
 answers follows an arm without fault, but guesses which one: the first node is right with probability 1 / arms.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -106,16 +106,47 @@ class StarGraph:
         return [float(c.split() == arm_of(p)) for p, c in zip(prompts, completions, strict=True)]
 
     def bounds(self) -> dict[str, float]:
-        """Mean rewards: `guessed`, of somebody who follows an arm chosen at random, and the best."""
-        return {"guessed": 1 / self.arms, "best": 1.0}
+        """Mean rewards of a `Follower`, exact.
+
+        `uniform` guesses, as the log's player does, `mixture` guesses every other time, `optimal` never.
+        """
+        players = {"uniform": Follower(1.0), "mixture": Follower(0.5), "optimal": Follower()}
+        return {name: player.mean_reward(self.arms) for name, player in players.items()}
 
 
-def arm_of(prompt: str) -> list[str]:
-    """The right answer to a prompt, read from it alone: back from the goal, edge by edge."""
+@dataclass(frozen=True)
+class Follower:
+    """Follows the arm to the goal, but with probability `random` one of all arms, whichever it is."""
+
+    random: float = 0.0
+    """Probability of a guess, in [0, 1]."""
+
+    def act(self, prompt: str, rng: np.random.Generator) -> str:
+        """A whole arm."""
+        arms = arms_of(prompt)
+        return _said(arms[rng.integers(len(arms)) if rng.random() < self.random else 0])
+
+    def mean_reward(self, arms: int) -> float:
+        """What it earns on graphs with so many arms, exactly."""
+        return 1 - self.random + self.random / arms
+
+
+def arms_of(prompt: str) -> list[list[str]]:
+    """The arms of a prompt, the right one first, read from it alone: back from each end, edge by edge."""
     told, asked = prompt.removesuffix(" =").split(" ; ")
     before = {b: a for a, b in (edge.split() for edge in told.split(" , "))}
     centre, goal = asked.split()
-    arm = [goal]
+    others = [end for end in before if end not in before.values() and end != goal]
+    return [_back(end, centre, before) for end in (goal, *others)]
+
+
+def arm_of(prompt: str) -> list[str]:
+    """The right answer to a prompt."""
+    return arms_of(prompt)[0]
+
+
+def _back(end: str, centre: str, before: Mapping[str, str]) -> list[str]:
+    arm = [end]
     while arm[-1] != centre:
         arm.append(before[arm[-1]])
     return arm[::-1]

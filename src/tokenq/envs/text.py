@@ -31,8 +31,8 @@ class TextEnvironment(Protocol):
         """Observation, reward, terminated, truncated, info.
 
         Terminated: the game ended by itself; truncated: it was cut off, and the observation is the state in which it
-        stands. An action that cannot be read has its own reward and `info["invalid"]` true. Raises `DataError` before
-        a reset and after the end.
+        stands; never both: what ended by itself was not cut off. An action that cannot be read has its own reward and
+        `info["invalid"]` true. Raises `DataError` before a reset and after the end.
         """
 
 

@@ -29,7 +29,10 @@ class GameEvaluator:
     seed: int
 
     def evaluate(self) -> Evaluation:
-        """Mean undiscounted returns with 95 % bootstrap intervals over games, KL to the reference, turns in a game."""
+        """Mean undiscounted returns with 95 % bootstrap intervals over games, KL to the reference, turns in a game.
+
+        A game that failed is counted and has no return; raises `DataError` if all games of a kind failed.
+        """
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             sampled, greedy = self._play(self.exploration), self._play(Greedy())
@@ -38,10 +41,11 @@ class GameEvaluator:
         counted = {name: value for name, value in sampled.metrics().items() if not name.startswith("reward")}
         return Evaluation(
             metrics={
-                **mean_with_interval("reward", np.array([game.total for game in sampled.played])),
-                **mean_with_interval("greedy_reward", np.array([game.total for game in greedy.played])),
+                **mean_with_interval("reward", sampled.returns),
+                **mean_with_interval("greedy_reward", greedy.returns),
                 "kl": float(np.mean(kl)),
                 **counted,
+                "greedy_failed": float(greedy.failed),
             },
             completions=sampled,
             episodes=episodes,

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 
 from tokenq.acting.rollout import Exploration, Writer
 from tokenq.envs.negotiation import Negotiation, Partner, Scenario
 from tokenq.errors import DataError
-from tokenq.evaluation.intervals import Score, bootstrap, mean_score
+from tokenq.evaluation.intervals import Score, resample_counts, resampled_score
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,22 +43,24 @@ def self_play(
 ) -> dict[str, Score]:
     """The agent's figures over games in the order of the scenarios, which each player opens in turn.
 
-    `points` and `partner_points` count a game without agreement as 0; `points_per_agreement` leaves it out. Texts are
-    drawn from torch's global generator, in a fork of it that starts at `seed`.
+    `points` and `partner_points` count a game without agreement as 0; `points_per_agreement` leaves it out. Intervals
+    are percentiles over resamples of the scenarios, for the games of one are alike. Texts are drawn from torch's global
+    generator, in a fork of it that starts at `seed`.
     """
     environment = Negotiation(partner, scenarios)
+    numbers = [game // 2 % len(scenarios) for game in range(games)]
     rows = []
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for number in range(games):
-            scenario = scenarios[number // 2 % len(scenarios)]
-            rows.append(_played(environment, agent, scenario, number % 2 == 0))
+        for game, number in enumerate(numbers):
+            rows.append(_played(environment, agent, scenarios[number], game % 2 == 0))
     points, theirs, agreed = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    counts, each = resample_counts(np.array(numbers), seed), np.ones(games)
     return {
-        "points": mean_score(points, seed),
-        "partner_points": mean_score(theirs, seed),
-        "agreement_rate": mean_score(agreed, seed),
-        "points_per_agreement": _per_agreement(points, agreed, seed),
+        "points": _share(points, each, counts),
+        "partner_points": _share(theirs, each, counts),
+        "agreement_rate": _share(agreed, each, counts),
+        "points_per_agreement": _share(points, agreed, counts),
     }
 
 
@@ -74,9 +77,8 @@ def _played(environment: Negotiation, agent: Partner, scenario: Scenario, opens:
         messages += [{"role": "assistant", "content": said}, {"role": "user", "content": observation}]
 
 
-def _per_agreement(points: np.ndarray, agreed: np.ndarray, seed: int) -> Score:
-    def mean(rows: np.ndarray) -> float:
-        return float(points[rows].sum() / agreed[rows].sum()) if agreed[rows].any() else float("nan")
-
-    everything = np.arange(len(points))
-    return Score(mean(everything), *bootstrap(mean, len(points), seed), int(agreed.sum()))
+def _share(earned: Float[np.ndarray, "n"], counted: Float[np.ndarray, "n"], counts: Int[np.ndarray, "r n"]) -> Score:
+    """What was earned for each of the games that are counted; NaN where none is."""
+    with np.errstate(invalid="ignore"):
+        value, resampled = earned.sum() / counted.sum(), (counts @ earned) / (counts @ counted)
+    return resampled_score(resampled, float(value), int(counted.sum()))
