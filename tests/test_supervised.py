@@ -10,14 +10,20 @@ from transformers import (
     BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
     PreTrainedModel,
 )
 
+from tokenq.config.supervised import PretrainConfig
+from tokenq.errors import ConfigError
+from tokenq.nets.architectures import with_decisions
 from tokenq.nets.language import LanguageQ
 from tokenq.nets.likelihood import next_token_loss
 from tokenq.nets.pretext import Causal, Masked, SpanCorruption
 from tokenq.nets.tokenizers import Words
 from tokenq.ops.schedules import Decay
+from tokenq.run.supervise import pretext, pretrain_model
 from tokenq.supervised import EarlyStopping, Fit, fit, mean_loss
 
 Tiny = Callable[..., PreTrainedModel]
@@ -123,3 +129,35 @@ def test_pretexts_are_learned_and_repeat_themselves_for_a_seed(objective: Masked
     losses = list(fit(model, loss, 2, Fit(80, 4, 0.01), seed=0))
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
     assert mean_loss(loss, 2, 2) < first
+
+
+SUITED: list[tuple[Callable[[int], PreTrainedModel], type]] = [
+    (masked, Masked),
+    (encoder_decoder, SpanCorruption),
+    (lambda vocabulary: GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, n_embd=16, n_layer=1, n_head=2)), Causal),
+]
+
+
+@pytest.mark.parametrize(("make", "kind"), SUITED)
+def test_a_given_model_is_pretrained_on_what_suits_its_class_and_on_nothing_else(
+    make: Callable[[int], PreTrainedModel], kind: type, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the architecture of a fresh model would be: here that of a decoder-only Transformer."""
+    texts = ["one two three four", "four three two one"]
+    tokenizer = Words().train(texts, "ended", sentinels=True)
+    model = make(len(tokenizer))
+    assert type(pretext(PretrainConfig(), model)) is kind
+    pretrain_model(model, tokenizer, texts, [], PretrainConfig(max_steps=2), seed=0)
+    assert "pretraining done" in capsys.readouterr().err
+    for other in (Causal(), Masked(0.2), SpanCorruption(0.2)):
+        config = PretrainConfig(max_steps=1, objective=other)
+        if type(other) is kind:
+            assert pretext(config, model) == other
+            continue
+        with pytest.raises(ConfigError, match=rf"pretrain.objective: got \w+ for {type(model).__name__}, expected "):
+            pretrain_model(model, tokenizer, texts, [], config, seed=0)
+
+
+def test_what_predicts_no_tokens_is_not_pretrained() -> None:
+    with pytest.raises(ConfigError, match="pretrain: got BertForSequenceClassification, which predicts no tokens"):
+        pretext(PretrainConfig(), with_decisions(masked(9), ["no", "yes"]))

@@ -32,11 +32,11 @@ class PretrainConfig:
     eval_steps: int = 100
     """Updates between two validations, >= 1."""
     patience: int | None = None
-    """Validations without a smaller loss after which pretraining stops, >= 1; null: never."""
+    """Validations without a smaller loss after which pretraining stops, >= 1; needs rows for them. null: never."""
     block_size: int | None = None
     """Texts are joined and cut into pieces of so many tokens, >= 2; null: each text stays one, cut at the context."""
     objective: Causal | Masked | SpanCorruption | None = None
-    """What is predicted; null: what suits the architecture."""
+    """What is predicted, which must be what suits the model; null: that."""
     architecture: Transformer | RotaryTransformer | Recurrent | EncoderDecoder | Encoder | NGramModel = field(
         default_factory=Transformer
     )
@@ -73,7 +73,7 @@ class FinetuneConfig:
     eval_steps: int = 100
     """Updates between two validations, >= 1."""
     patience: int | None = None
-    """Validations without a smaller loss after which fine-tuning stops, >= 1; null: never."""
+    """Validations without a smaller loss after which fine-tuning stops, >= 1; needs rows for them. null: never."""
     scope: Full | LastLayers | HeadOnly | Lora = field(default_factory=Full)
     """What is trained: everything, the last layers, the output layer alone, or LoRA adapters, merged at the end."""
 

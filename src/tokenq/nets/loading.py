@@ -12,11 +12,6 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForQuestionAnswering,
-    AutoModelForSeq2SeqLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -28,6 +23,7 @@ from transformers.utils import logging
 import tokenq.nets.recurrent  # noqa: F401  registers the recurrent models with the Auto classes
 from tokenq.errors import CheckpointError, ConfigError
 from tokenq.nets.encoder import EncoderQ, QNetwork, is_encoder
+from tokenq.nets.families import adaptable, check_decides, family, tied_layers
 from tokenq.nets.language import LanguageQ, ValueHead, plain
 from tokenq.nets.q_heads import QHeads
 
@@ -83,12 +79,17 @@ def with_chat_template(tokenizer: PreTrainedTokenizerBase, template: str | None)
 
 
 def checked_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer itself; raises `ConfigError` if it has no end token."""
+    """The tokenizer itself, with an end and a padding token; where none is named, as in BERT, the separator ends.
+
+    Raises `ConfigError` if it has no separator either.
+    """
     if tokenizer.eos_token_id is None:
-        raise ConfigError(
-            f"model: the tokenizer of {name} has no end token; set eos_token in its tokenizer_config.json, "
-            "without one no text ever ends by itself"
-        )
+        if tokenizer.sep_token_id is None:
+            raise ConfigError(
+                f"model: the tokenizer of {name} has no end token; set eos_token in its tokenizer_config.json, "
+                "without one no text ever ends by itself"
+            )
+        tokenizer.eos_token = tokenizer.sep_token
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -107,27 +108,20 @@ def load_model(path: str, dtype: str = "float32", trust_remote_code: bool = Fals
     """
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        family: Any = _family(config)
-        model = family.from_pretrained(path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
+        auto: Any = family(config)
+        model = auto.from_pretrained(path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise ConfigError(_cannot_load("language model", path, error)) from error
     moved: PreTrainedModel = model.to(device())
     return moved
 
 
-def _family(config: Any) -> type:
-    names = " ".join(config.architectures or [])
-    if "ForSequenceClassification" in names:
-        return AutoModelForSequenceClassification
-    if "ForQuestionAnswering" in names:
-        return AutoModelForQuestionAnswering
-    if "ForMaskedLM" in names and not config.is_encoder_decoder:
-        return AutoModelForMaskedLM
-    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-
-
 def q_network(model: nn.Module, value_head: ValueHead | None = None, q_heads: QHeads | None = None) -> QNetwork:
-    """The Q-function that a model is: over its tokens, its labels, or the positions of its source."""
+    """The Q-function that a model is: over its tokens, its labels, or the positions of its source.
+
+    Raises `ConfigError` if it only fills masks.
+    """
+    check_decides(model)
     return EncoderQ(model, value_head) if is_encoder(model) else LanguageQ(model, value_head, q_heads)
 
 
@@ -146,10 +140,15 @@ def character_tokenizer(symbols: str) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<pad>")
 
 
-def with_adapter(model: PreTrainedModel, lora: Lora) -> nn.Module:
-    """The model frozen, with a fresh LoRA adapter on top: the only part that is trained."""
+def with_adapter(model: PreTrainedModel, lora: Lora, key: str = "lora_target_modules") -> nn.Module:
+    """The model frozen, with a fresh LoRA adapter on top: the only part that is trained.
+
+    Raises `ConfigError`, which names the setting `key`, if the model has no such layers or they take no adapter.
+    """
     from peft import LoraConfig, get_peft_model  # a second of import that most runs do not need
 
+    if tied_layers(model) & set(lora.target_modules or ()):
+        raise _no_adapter(model, lora, key)
     try:
         return get_peft_model(
             model,
@@ -162,7 +161,15 @@ def with_adapter(model: PreTrainedModel, lora: Lora) -> nn.Module:
             ),
         )
     except ValueError as error:
-        raise ConfigError(f"lora_target_modules: {error}") from error
+        raise _no_adapter(model, lora, key) from error
+
+
+def _no_adapter(model: PreTrainedModel, lora: Lora, key: str) -> ConfigError:
+    got, name = ", ".join(lora.target_modules or ["null"]), type(model).__name__
+    known = ", ".join(adaptable(model))
+    if not known:
+        return ConfigError(f"{key}: got {got} for {name}, no layer of which takes an adapter; train it without LoRA")
+    return ConfigError(f"{key}: got {got}, expected layers of {name} that take an adapter; name some of {known}")
 
 
 def _peft_task(model: PreTrainedModel) -> str:
@@ -199,8 +206,17 @@ def decoder_start(model: PreTrainedModel) -> int:
 
 def context_length(model: nn.Module) -> int | None:
     """The longest text the model can read, in tokens; None if its configuration does not say."""
-    config: Any = plain(model).config
-    return getattr(config, "max_position_embeddings", None)
+    causal: Any = plain(model)
+    longest: int | None = getattr(causal.config, "max_position_embeddings", None)
+    if longest is None:
+        return None
+    # RoBERTa and its kin count positions from the one after that of padding.
+    usable = [
+        table.num_embeddings - table.padding_idx - 1
+        for name, table in causal.named_modules()
+        if "position" in name and isinstance(table, nn.Embedding) and table.padding_idx is not None
+    ]
+    return min(longest, *usable) if usable else longest
 
 
 def save_network(network: QNetwork, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -222,11 +238,18 @@ def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Pat
 
 def value_head(model: nn.Module, path: str | None) -> ValueHead:
     """A value head for the model: the one saved beside it, or a fresh one that answers zero."""
-    head = ValueHead(plain(model).config.hidden_size)
+    head = ValueHead(_width(model))
     saved = Path(path) / VALUE_HEAD if path else None
     if saved is not None and saved.is_file():
         head.load_state_dict(load_file(saved))
     return head
+
+
+def _width(model: nn.Module) -> int:
+    """The width of the last hidden states: what the output matrix reads, if there is one."""
+    causal: Any = plain(model)
+    output = causal.get_output_embeddings()
+    return int(causal.config.hidden_size if output is None else output.weight.shape[1])
 
 
 def q_heads(model: nn.Module, count: int, value: bool, beta: float, top_k: int) -> QHeads:

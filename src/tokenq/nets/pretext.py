@@ -6,7 +6,6 @@ corrupted is drawn from the generator.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +13,11 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from tokenq.errors import ConfigError
-from tokenq.nets.language import LanguageQ
+from tokenq.nets.architectures import is_masked_model
+from tokenq.nets.encoder import is_encoder
+from tokenq.nets.language import LanguageQ, plain
 from tokenq.nets.likelihood import IGNORED, masked_loss, next_token_loss
-from tokenq.nets.tokenizers import SENTINELS
+from tokenq.nets.tokenizers import SENTINELS, T5_SENTINELS, sentinel_ids
 from tokenq.ops.corruption import corrupt_spans, mask_tokens
 
 Corpus = Sequence[Sequence[int]]
@@ -26,9 +27,6 @@ Loss = Callable[[Sequence[int], torch.Generator], Tensor]
 @dataclass(frozen=True)
 class Causal:
     """Every token from those before it: decoder-only and recurrent models."""
-
-    sentinels: ClassVar[bool] = False
-    """Whether the tokenizer needs them."""
 
     def loss(self, model: nn.Module, texts: Corpus, tokenizer: PreTrainedTokenizerBase) -> Loss:
         """The loss of some of the texts."""
@@ -46,9 +44,6 @@ class Masked:
 
     probability: float = 0.15
     """Share of tokens to find, in (0, 1)."""
-
-    sentinels: ClassVar[bool] = False
-    """Whether the tokenizer needs them."""
 
     def __post_init__(self) -> None:
         _probability(self.probability)
@@ -83,9 +78,6 @@ class SpanCorruption:
     mean_length: float = 3.0
     """Mean length of a span in tokens, >= 1."""
 
-    sentinels: ClassVar[bool] = True
-    """Whether the tokenizer needs them."""
-
     def __post_init__(self) -> None:
         _probability(self.probability)
         if self.mean_length < 1:
@@ -93,11 +85,12 @@ class SpanCorruption:
 
     def loss(self, model: nn.Module, texts: Corpus, tokenizer: PreTrainedTokenizerBase) -> Loss:
         """The loss of some of the texts."""
-        found = [tokenizer.convert_tokens_to_ids(sentinel) for sentinel in SENTINELS]
-        sentinels = [number for number in found if isinstance(number, int) and number != tokenizer.unk_token_id]
+        sentinels = sentinel_ids(tokenizer)
         if not sentinels:
             raise ConfigError(
-                f"objective: got span_corruption, but the tokenizer has no sentinels such as {SENTINELS[0]}"
+                "pretrain.objective: got span_corruption with a tokenizer that has no sentinels, expected tokens such "
+                f"as {SENTINELS[0]} or {T5_SENTINELS[0]}; add them to the tokenizer and resize the model's embeddings, "
+                "or leave pretraining out"
             )
         end = tokenizer.eos_token_id
 
@@ -118,6 +111,19 @@ class SpanCorruption:
             return loss
 
         return of
+
+
+def suited(model: nn.Module) -> Causal | Masked | SpanCorruption:
+    """What a model of this class is pretrained on; raises `ConfigError` for a classifier or a reader of spans."""
+    causal = plain(model)
+    if is_encoder(causal):
+        raise ConfigError(
+            f"pretrain: got {type(causal).__name__}, which predicts no tokens; expected a language model; "
+            "name the one it was made from, or set pretrain.max_steps to 0"
+        )
+    if is_masked_model(causal):
+        return Masked()
+    return SpanCorruption() if causal.config.is_encoder_decoder else Causal()
 
 
 def _probability(value: float) -> None:

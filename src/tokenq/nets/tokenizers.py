@@ -17,6 +17,7 @@ from tokenq.errors import ConfigError, DataError
 
 PAD, UNKNOWN, START, END, MASK = SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
 SENTINELS = tuple(f"<extra_{i}>" for i in range(100))
+T5_SENTINELS = tuple(f"<extra_id_{i}>" for i in range(100))
 
 Frame = Literal["bare", "ended", "enclosed"]
 
@@ -138,6 +139,12 @@ class Unigram:
         ordered = pieces[:first] + sorted(pieces[first:], key=lambda piece: (-piece[1], piece[0]))
         tokenizer.model = models.Unigram([tuple(piece) for piece in ordered], unk_id=SPECIAL.index(UNKNOWN))
         return _framed(tokenizer, frame, sentinels)
+
+
+def sentinel_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The sentinels of a tokenizer in order, called as ours or as T5's; empty if it has none."""
+    found = [tokenizer.convert_tokens_to_ids(name) for name in (*SENTINELS, *T5_SENTINELS)]
+    return [number for number in found if isinstance(number, int) and number != tokenizer.unk_token_id]
 
 
 def _read(texts: Iterable[str]) -> Iterator[str]:

@@ -10,15 +10,16 @@ from tokenq.errors import ConfigError
 from tokenq.learning.offline import Guided
 from tokenq.learning.values import Head
 from tokenq.nets import loading
-from tokenq.nets.architectures import is_masked_model, with_decisions
+from tokenq.nets.architectures import EncoderDecoder, is_masked_model, with_decisions
 from tokenq.nets.encoder import QNetwork, decision_count, is_encoder
+from tokenq.nets.families import check_decides
 from tokenq.nets.language import plain
 from tokenq.nets.reference import Reference
 from tokenq.replay.codecs import Codec, Joint, Labelled, Paired, Spanned
 from tokenq.run.corpus import held_out_rows, held_out_texts, pretraining_texts, teaching_rows, tokenizer_texts
 from tokenq.run.folder import whole_folder
 from tokenq.run.given import Given
-from tokenq.run.supervise import finetune_model, pretext, pretrain_model
+from tokenq.run.supervise import finetune_model, pretrain_model
 
 START = "start"
 """Folder of a run for the model that was made in it; a resumed run reads it instead of making it again."""
@@ -37,8 +38,9 @@ def load_tokenizer(config: TrainConfig, given: Given, folder: Path) -> Any:
     if given.model is not None:
         return loading.load_tokenizer(given.model.config._name_or_path, config.chat_template)
     if config.pretrain.tokenizer is not None:
-        frame, sentinels = config.pretrain.architecture.frame, pretext(config.pretrain).sentinels
-        tokenizer = config.pretrain.tokenizer.train(tokenizer_texts(config, given), frame, sentinels)
+        architecture = config.pretrain.architecture
+        sentinels = isinstance(architecture, EncoderDecoder)  # which is pretrained on spans
+        tokenizer = config.pretrain.tokenizer.train(tokenizer_texts(config, given), architecture.frame, sentinels)
         plays = config.game or config.environment_factory or given.environment_factory
         plain_talk = None if plays is None else loading.PLAIN
         return loading.with_chat_template(tokenizer, config.chat_template or plain_talk)
@@ -61,11 +63,15 @@ def load_start(config: TrainConfig, given: Given, tokenizer: Any, folder: Path) 
 
 
 def make_start(config: TrainConfig, given: Given, tokenizer: Any, model: Any, folder: Path) -> Any:
-    """The model that `load_start` found, after the supervised stages that are asked for, and kept if made here."""
+    """The model that `load_start` found, with what its decisions need, after the supervised stages that are asked for.
+
+    It is kept in the run's folder if it is no longer the one that `model` names.
+    """
     start = folder / START
-    supervised = config.pretrain.max_steps > 0 or config.finetune.max_steps > 0
-    if start.is_dir() or (not supervised and (config.model is not None or given.model is not None)):
+    if start.is_dir():
         return model
+    _check_stages(config, model)
+    found = model
     if config.pretrain.max_steps > 0:
         texts, held_out = pretraining_texts(config, given, tokenizer), held_out_texts(config, tokenizer)
         pretrain_model(model, tokenizer, texts, held_out, config.pretrain, config.seed)
@@ -74,7 +80,9 @@ def make_start(config: TrainConfig, given: Given, tokenizer: Any, model: Any, fo
         rows, source = teaching_rows(config, given)
         codec, valid = codec_of(model, tokenizer, config.turns_seen), held_out_rows(config)
         model = finetune_model(model, codec, rows, valid, config.finetune, source, config.seed)
-    if given.model is not None:
+    supervised = config.pretrain.max_steps > 0 or config.finetune.max_steps > 0
+    as_named = config.model is not None and model is found and not supervised
+    if given.model is not None or as_named:
         return model
     with whole_folder(start) as place:
         loading.save_model(model, tokenizer, place)
@@ -82,15 +90,50 @@ def make_start(config: TrainConfig, given: Given, tokenizer: Any, model: Any, fo
     return loading.load_model(str(start), config.dtype)
 
 
+def _check_stages(config: TrainConfig, model: Any) -> None:
+    """Raise `ConfigError` for what a supervised stage would find out too late, or never."""
+    if config.finetune.max_steps > 0 and config.row_task is None:
+        check_decides(model)
+    held_out = config.finetune.eval_dataset or config.eval_dataset
+    stages = (("pretrain", config.pretrain, config.pretrain.eval_dataset), ("finetune", config.finetune, held_out))
+    for name, stage, source in stages:
+        if stage.max_steps > 0 and stage.patience is not None and source is None:
+            raise ConfigError(
+                f"{name}.patience: got {stage.patience} without rows to validate on; set {name}.eval_dataset, "
+                "or leave patience out"
+            )
+
+
 def deciding(model: Any, config: TrainConfig) -> Any:
-    """The model itself, or, if it only fills masks, its encoder with a head for the decisions of the task."""
-    if config.row_task is None or not is_masked_model(model):
+    """The model itself, or, if it only fills masks, its encoder with a head for the decisions of the task.
+
+    A classifier whose labels have no names yet takes those of the task; raises `ConfigError` if it has others.
+    """
+    if config.row_task is None:
         return model
-    return with_decisions(model, config.row_task.labels)
+    labels = list(config.row_task.labels)
+    if is_masked_model(model):
+        return with_decisions(model, labels)
+    if labels and is_encoder(model) and decision_count(model) == 1:
+        _name_labels(plain(model).config, labels)
+    return model
+
+
+def _name_labels(config: Any, names: list[str]) -> None:
+    own = [config.id2label[i] for i in range(len(config.id2label))]
+    if own == [f"LABEL_{i}" for i in range(len(names))]:  # as transformers calls what nobody named
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: i for i, name in enumerate(names)}
+    elif set(own) != set(names):
+        raise ConfigError(
+            f"task.names: got {', '.join(names)}, expected the labels of the model, {', '.join(own)}; set task.names "
+            "to those, in the order of the numbers in the data, or choose a model with as many unnamed labels"
+        )
 
 
 def codec_of(model: Any, tokenizer: Any, memory: int | None = None) -> Codec:
     """How rows become token ids for this kind of model, which sees `memory` observations of a conversation."""
+    check_decides(model)
     causal = plain(model)
     if is_encoder(model):
         labels: Any = causal.config.id2label

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from tokenq.config.fields import tag
 from tokenq.config.supervised import FinetuneConfig, PretrainConfig
 from tokenq.errors import ConfigError, DataError
 from tokenq.nets import loading
-from tokenq.nets.architectures import Encoder, EncoderDecoder
 from tokenq.nets.likelihood import decision_loss
 from tokenq.nets.loading import Lora
-from tokenq.nets.pretext import Causal, Masked, SpanCorruption
+from tokenq.nets.pretext import Causal, Masked, SpanCorruption, suited
 from tokenq.replay.codecs import Codec
 from tokenq.replay.collate import collate_all
 from tokenq.replay.offline import episodes_from_rows
@@ -31,13 +31,17 @@ class Examples:
     count: int
 
 
-def pretext(config: PretrainConfig) -> Causal | Masked | SpanCorruption:
-    """What is predicted: as configured, or what suits the architecture."""
-    if config.objective is not None:
-        return config.objective
-    if isinstance(config.architecture, EncoderDecoder):
-        return SpanCorruption()
-    return Masked() if isinstance(config.architecture, Encoder) else Causal()
+def pretext(config: PretrainConfig, model: Any) -> Causal | Masked | SpanCorruption:
+    """What is predicted: what suits the model, with the configured numbers; raises `ConfigError` if they do not fit."""
+    fitting = suited(model)
+    if config.objective is None:
+        return fitting
+    if type(config.objective) is not type(fitting):
+        got, expected = tag(type(config.objective)), tag(type(fitting))
+        raise ConfigError(
+            f"pretrain.objective: got {got} for {type(model).__name__}, expected {expected}; set that or leave it out"
+        )
+    return config.objective
 
 
 def pretrain_model(
@@ -45,7 +49,7 @@ def pretrain_model(
 ) -> None:
     """Pretrain a model in place on texts, and validate on others, if there are any."""
     context = loading.context_length(model)
-    objective = pretext(config)
+    objective = pretext(config, model)
 
     def examples(texts: Sequence[str]) -> Examples:
         found = _pieces(texts, tokenizer, config.block_size, context)
@@ -79,7 +83,9 @@ def finetune_model(
 
     The model, adapters merged. How a row was scored changes nothing.
     """
-    adapted = loading.with_adapter(model, config.scope) if isinstance(config.scope, Lora) else model
+    adapted = model
+    if isinstance(config.scope, Lora):
+        adapted = loading.with_adapter(model, config.scope, "finetune.scope.target_modules")
     network = loading.q_network(adapted)
     if not isinstance(config.scope, Lora):
         chosen = config.scope.lagged([name for name, _ in network.named_parameters()])
