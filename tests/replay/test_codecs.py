@@ -68,6 +68,24 @@ def test_a_span_is_two_decisions_that_cover_the_answer() -> None:
         episodes_from_rows([row | {"completion": "a cat"}], codec, "f", None)
 
 
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (4, r"answer_start points at 'came', expected 'home'; fix it, or leave answer_start out"),
+        (999, r"answer_start points at '', expected 'home'"),
+        (-4, r"column 'answer_start' is -4; expected a whole number of characters"),
+        ("noon", r"column 'answer_start' is 'noon'; expected a whole number of characters"),
+    ],
+)
+def test_a_start_elsewhere_is_shown(start: Any, message: str) -> None:
+    codec = Spanned(tokenizer("enclosed"))
+    row = {"prompt": TEXTS[0], "context": TEXTS[0], "completion": "home", "reward": 1}
+    digits = episodes_from_rows([row | {"answer_start": str(TEXTS[0].index("home"))}], codec, "f", None)
+    assert digits[0].tokens.tolist() == episodes_from_rows([row], codec, "f", None)[0].tokens.tolist()
+    with pytest.raises(DataError, match=f"^f row 1: {message}"):
+        episodes_from_rows([row | {"answer_start": start}], codec, "f", None)
+
+
 @pytest.mark.parametrize("codec", [paired(), Labelled(tokenizer("enclosed"), ["a", "b"])])
 def test_what_is_too_long_or_a_conversation_is_refused(codec: Codec) -> None:
     assert prompts_from_rows([{"prompt": TEXTS[0]}], codec, "f", 8)

@@ -9,6 +9,11 @@ import pytest
 
 from tokenq.acting.fluency import Fluency
 from tokenq.cli import main
+from tokenq.config.train import TrainConfig
+from tokenq.envs.questions import QuestionAnswering
+from tokenq.errors import DataError
+from tokenq.run.data import load_data
+from tokenq.run.given import Given
 
 Start = Callable[..., Path]
 Jsonl = Callable[..., str]
@@ -162,6 +167,12 @@ TIED = ("transformer.wte.weight", "lm_head.weight")
             "task.names: got ['negative'], expected",
         ),
         ({"task": {"type": "translation"}}, "row 1: no column 'en'; expected one among text, label"),
+        (
+            {"task": {"type": "translation", "template": "{fr}"}},
+            "task.template: got '{fr}', expected a text with {} or {en}",
+        ),
+        ({"task": {"type": "translation", "tokenize": "words"}}, "task.tokenize: got 'words'"),
+        ({"task": {"type": "babi", "sentences": 0}}, "task.sentences: got 0, expected an integer >= 1"),
         ({"pretrain": {"architecture": {"type": "encoder"}}}, "model: got none, expected a folder or hub id"),
     ],
 )
@@ -178,6 +189,48 @@ def test_what_cannot_be_taught(
     command = ["finetune", str(tmp_path / "config.yaml"), "--output_dir", str(tmp_path / "out")]
     assert main(command) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "train", "evaluated", "finetune"),
+    [
+        ("train", 0, True, None),
+        ("finetune", 0, True, None),
+        ("finetune", 1, False, (0, True)),
+        ("finetune", 1, True, (0, False)),
+    ],
+)
+def test_a_label_that_is_never_taught_is_named_with_its_row(
+    verb: str,
+    train: int,
+    evaluated: bool,
+    finetune: tuple[int, bool] | None,
+    classification: Callable[..., Any],
+    jsonl: Jsonl,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Evaluation has a label that training lacks; every prompt counts once, and rows are counted all the same."""
+    import yaml
+
+    taught = {0: jsonl([{"text": "bad film", "label": 0}] * 2), 1: jsonl([{"text": "a", "label": i} for i in (0, 1)])}
+    unseen = jsonl([{"text": "poor plot", "label": 0}] * 3 + [{"text": "fine plot", "label": 1}])
+    settings: dict[str, Any] = {"max_steps": 1}
+    if finetune is not None:
+        settings |= {"dataset": taught[finetune[0]]} | ({"eval_dataset": unseen} if finetune[1] else {})
+    changes = {"prompt_dataset": taught[train], "eval_dataset": unseen if evaluated else None, "finetune": settings}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(classification("encoder", **changes)))
+    assert main([verb, str(tmp_path / "config.yaml"), "--output_dir", str(tmp_path / "out")]) == 2
+    assert f"{unseen} row 4: has the label 'positive', which no training row has" in capsys.readouterr().err
+
+
+def test_questions_of_one_paragraph_are_of_one_row(jsonl: Jsonl) -> None:
+    asked = [{"question": f"{word}?", "answers": ["film"]} for word in GOOD]
+    source = jsonl([{"context": "a film", "qas": asked}, {"context": "a film", "question": "2?", "answer": "film"}])
+    data = load_data(TrainConfig(task=QuestionAnswering(), prompt_dataset=source), Given())
+    assert list(data.prompt_numbers) == [1, 1, 1, 2]
+    with pytest.raises(DataError, match="has 1 rows and no question; expected at least one"):
+        load_data(TrainConfig(task=QuestionAnswering(), prompt_dataset=jsonl([{"context": "a", "qas": []}])), Given())
 
 
 def test_a_metric_that_does_not_fit_the_task(

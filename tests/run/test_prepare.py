@@ -130,6 +130,59 @@ def test_back_translation_through_functions_of_ones_own(file: str, tmp_path: Pat
     assert [(row["text"], row["label"]) for row in copies] == [("h " + row["text"], row["label"]) for row in originals]
 
 
+def test_back_translation_through_a_model_and_a_run(
+    start: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = [{"en": f"{a} {b}", "de": f"{a}{a} {b}{b}"} for a in "abcd" for b in "efgh"]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    shape = {"type": "encoder_decoder", "layers": 1, "width": 32, "heads": 2, "context": 16}
+    run = start(
+        {
+            "task": {"type": "translation", "template": "say {}"},
+            "prompt_dataset": f"{tmp_path}/rows.jsonl",
+            "pretrain": {"architecture": shape, "tokenizer": {"type": "words"}},
+            "finetune": {"max_steps": 30, "learning_rate": 0.01},
+            "max_completion_length": 6,
+        },
+        verb="finetune",
+    )
+    texts = [row["en"] for row in pairs]
+    capsys.readouterr()
+    prompts = [option for text in texts for option in ("--prompt", f"say {text}")]
+    assert main(["generate", str(run), *prompts, "--greedy"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    expected = [line.removeprefix(f"say {text}") for line, text in zip(said, texts, strict=True)]
+    # The same model twice, once as it was trained to be asked, and once as any encoder–decoder.
+    ways = {"forward": str(run), "backward": {"path": f"{run}/model", "args": {"prefix": "say ", "max_new_tokens": 7}}}
+    options = ["--files", f"{tmp_path}/rows.jsonl", "--text_column", "en", "--output_dir", f"{tmp_path}/out"]
+    options += ["--near", "null", "--split", "null", "--augment.back_translation", json.dumps(ways)]
+    assert main(["prepare", *options]) == 0
+    copies = [row["en"] for row in lines(tmp_path / "out" / "train.jsonl") if row["augmented"] is not None]
+    prompts = [option for text in expected for option in ("--prompt", f"say {text}")]
+    capsys.readouterr()
+    assert main(["generate", str(run), *prompts, "--greedy"]) == 0
+    back = [
+        line.removeprefix(f"say {t}") for line, t in zip(capsys.readouterr().out.splitlines(), expected, strict=True)
+    ]
+    assert copies == [text for text in back if text] and copies
+
+
+def test_what_cannot_translate(
+    file: str, tmp_path: Path, checkpoint: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = checkpoint()
+    for way, message in (
+        (model, f"got {model}, a GPT2LMHeadModel, expected an encoder–decoder, a finished run, or a function"),
+        (f"{tmp_path}/none", f"got {tmp_path}/none, expected a folder or hub id with a tokenizer"),
+        ({"path": model, "args": {"beams": 4}}, "got args {'beams': 4}, expected prefix (a text) and max_new_tokens"),
+    ):
+        ways = json.dumps({"forward": way, "backward": way})
+        options = ["--files", file, "--output_dir", f"{tmp_path}/out", "--augment.back_translation", ways]
+        assert main(["prepare", *options]) == 2
+        assert f"augment.back_translation.forward: {message}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_copies_that_leak_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "rows.txt").write_text("".join(f"{row['text']}\n" for row in rows()))
     (tmp_path / "translators.py").write_text("def same(texts):\n    return ['held out text'] * len(texts)\n")

@@ -5,18 +5,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pyarrow.parquet
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
 from tokenq.checkpoint import newest_whole
+from tokenq.config.parse import from_file
+from tokenq.config.train import TrainConfig
+from tokenq.errors import ConfigError, DataError
 from tokenq.nets.loading import character_tokenizer
+from tokenq.preparation.sources import Source
 from tokenq.replay.codecs import Joint
 from tokenq.replay.offline import episodes_from_rows
 from tokenq.replay.rows import read_rows
 from tokenq.replay.samplers import Uniform
 from tokenq.replay.shards import load_replay
+from tokenq.run.data import load_data
+from tokenq.run.given import Given
 from tokenq.types import Episode
 
 Start = Callable[..., Path]
@@ -156,6 +164,72 @@ def test_a_classifier_is_a_reward(start: Start, online: dict[str, Any], tmp_path
             logits = judge(**tokenizer(row["prompt"] + row["completion"], return_tensors="pt")).logits
         assert row["judge"] == pytest.approx(float(logits[0, 0]), abs=1e-4)
     assert len({row["judge"] for row in rows}) > 1
+
+
+class Echo(gymnasium.Env[str, str]):
+    """One turn: 1 for saying "a"."""
+
+    observation_space = gymnasium.spaces.Text(3, charset="say")
+    action_space = gymnasium.spaces.Text(6, min_length=0, charset=SYMBOLS)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=seed)
+        return "say", {}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        return "say", float("a" in action), True, False, {}
+
+
+def test_settings_that_make_environments_are_a_factory(tmp_path: Path) -> None:
+    """What a configuration names may be the environment itself, or an object with a method that makes one."""
+    gymnasium.register("tokenq/Say-v0", entry_point=Echo)
+    named = {"path": "tokenq.envs.adapters:GymnasiumText", "args": {"id": "tokenq/Say-v0", "unreadable": -2.0}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": "unused", "environment_factory": named}))
+    try:
+        game = load_data(from_file(TrainConfig, tmp_path / "config.yaml"), Given()).game
+        assert game is not None
+        for said, reward in (("a", 1.0), ("b", 0.0), ("?", -2.0)):
+            environment = game.make()
+            assert environment.reset(seed=0)[0] == "say" and environment.step(said)[1] == reward
+    finally:
+        del gymnasium.registry["tokenq/Say-v0"]
+    with pytest.raises(ConfigError, match=r"cannot make tokenq/Say-v0: .*; register it first"):
+        load_data(from_file(TrainConfig, tmp_path / "config.yaml"), Given())
+    with pytest.raises(ConfigError, match="got a Counter, expected an object with the methods reset and step, or with"):
+        load_data(TrainConfig(environment_factory="collections:Counter"), Given())
+
+
+def test_files_to_prepare_in_another_encoding_may_have_wildcards(tmp_path: Path) -> None:
+    for name, text in (("a", "schön\n"), ("b", "zwölf\nelf\n")):
+        (tmp_path / f"{name}.txt").write_text(text, "latin-1")
+    read = Source([f"{tmp_path}/*.txt"], encoding="latin-1").read()
+    assert [record.text("text") for record in read.kept] == ["schön", "zwölf", "elf"]
+    assert [record.row for record in read.kept] == [1, 2, 3]
+    dropped = Source([f"{tmp_path}/*.txt"], on_bad_text="drop").read()
+    assert [record.text("text") for record in dropped.kept] == ["elf"] and len(dropped.removed) == 2
+    with pytest.raises(DataError, match=r"a\.txt row 1: byte 3 is not UTF-8"):
+        Source([f"{tmp_path}/*.txt"]).read()
+    with pytest.raises(DataError, match=r"c\*\.txt: no file has such a name"):
+        Source([f"{tmp_path}/c*.txt"], encoding="latin-1").read()
+
+
+def test_translations_to_prepare_may_lie_in_folders_of_one_file_name(tmp_path: Path) -> None:
+    for name, text in (("en", "nice\n"), ("de", "schön\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t.txt").write_text(text, "latin-1")
+    source = Source([f"{tmp_path}/{{en,de}}/t.txt"], ["en", "de"], encoding="latin-1")
+    assert [record.values for record in source.read().kept] == [{"en": "nice", "de": "schön"}]
+    whole = f"{{{tmp_path}/en,{tmp_path}/de}}/t.txt"
+    (found,) = Source([whole], [f"{tmp_path}/de"], encoding="latin-1").read().kept
+    assert found.values == {f"{tmp_path}/en": "nice", f"{tmp_path}/de": "schön"}
+    assert (tmp_path / "de" / "t.txt").read_text("latin-1") == "schön\n", "copies stay out of the user's folders"
+    (tmp_path / "en" / "t.txt").write_text("nice\nmore\n", "latin-1")
+    with pytest.raises(DataError) as caught:
+        source.read()
+    assert str(caught.value).startswith(f"{tmp_path}/{{en,de}}/t.txt: {tmp_path}/en/t.txt has 2 lines, {tmp_path}/de/t")
+    (tmp_path / "en" / "t.txt").unlink()
+    with pytest.raises(DataError, match=rf"^{tmp_path}/en/t\.txt: no such file; expected one for each of en, de"):
+        source.read()
 
 
 def test_tensorboard_sees_the_same_numbers(start: Start, online: dict[str, Any]) -> None:

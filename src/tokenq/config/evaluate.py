@@ -14,11 +14,13 @@ class EvaluateConfig:
     run: str
     """Folder of the run."""
     dataset: str | None = None
-    """Prompts to evaluate on; null: those of the run. With off_policy: scored rows that the run never saw."""
+    """Rows to evaluate on; null: those of the run. With off_policy: scored rows that the run never saw."""
     metrics: list[str] = field(default_factory=list)
-    """Metrics of the greedy completion of every row, such as accuracy, bleu, perplexity; none: those of the task."""
+    """Metrics of what the model says to every row, or of the row's text: bleu, perplexity; none: those of the task."""
     vectors: str | None = None
-    """Word vectors for embedding_similarity, a file in GloVe's format; null: the model's own embeddings."""
+    """Word vectors for embedding_similarity and gold, a file in GloVe's format; null: the model's own embeddings."""
+    gold: str | None = None
+    """Pairs of words with human scores, to compare the embeddings with and nothing else; null: no comparison."""
     eval_samples: int = 128
     """Completions, >= 1."""
     temperature: float = 1.0
@@ -42,6 +44,8 @@ class EvaluateConfig:
         positive(self, "temperature")
         if self.behaviour is not None and self.off_policy is None:
             raise ConfigError(f"behaviour: got {self.behaviour} without off_policy, which alone asks for it; name both")
+        if self.gold is not None and (self.dataset or self.metrics or self.gif or self.off_policy):
+            raise ConfigError("gold: got dataset, metrics, gif or off_policy beside it; it measures word vectors alone")
         if self.off_policy is not None and self.dataset is None:
             raise ConfigError("off_policy: got no dataset, expected scored rows that the run never saw; name --dataset")
         if self.off_policy is not None and (self.metrics or self.gif or self.temperature != 1.0):

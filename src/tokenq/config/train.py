@@ -59,7 +59,8 @@ class TrainConfig:
     ) = None
     """A task with its own reward: one that makes its own data, or what the rows of `prompt_dataset` ask for."""
     environment_factory: str | dict[str, Any] | None = None
-    """A game of several turns: `module:name` or `file.py:Name` of what makes one, or {path: ..., args: {...}}."""
+    """A game of several turns: `module:name` or `file.py:Name` of what makes one, or of an object whose method `make`
+    does, or {path: ..., args: {...}}."""
     environment_timeout: float = 30.0
     """Seconds that an environment may take for an answer, > 0; one that takes longer has its game cut off."""
     max_turns: int | None = None

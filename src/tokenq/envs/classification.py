@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tokenq.envs.examples import Row, example, filled, value
+from tokenq.envs.examples import Numbered, Row, check_template, example, filled, value
 from tokenq.errors import ConfigError, DataError
 
 
@@ -27,15 +27,21 @@ class Classification:
     def __post_init__(self) -> None:
         if len(self.names) < 2 or len(set(self.names)) < len(self.names):
             raise ConfigError(f"names: got {self.names}, expected at least two different names of labels")
+        check_template("template", self.template)
+        check_template("answer", self.answer, [""])
 
     @property
     def labels(self) -> Sequence[str]:
         """The names of the labels, in order."""
         return self.names
 
+    def numbered(self, rows: Sequence[Row]) -> list[tuple[int, dict[str, Any]]]:
+        """Prompt, completion and references of each row, by its number; raises `DataError` for an unknown label."""
+        return [(number, self._example(row, number)) for number, row in enumerate(rows, 1)]
+
     def examples(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """Prompt, completion and references of each row; raises `DataError` with the row of an unknown label."""
-        return [self._example(row, number) for number, row in enumerate(rows, 1)]
+        """The same without the numbers."""
+        return [found for _, found in self.numbered(rows)]
 
     def _example(self, row: Row, number: int) -> dict[str, Any]:
         name = self._name(value(row, self.label, number), number)
@@ -43,8 +49,11 @@ class Classification:
         return example(kept, filled(self.template, row, number), [name], self.answer)
 
     def _name(self, label: Any, number: int) -> str:
-        known = isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(self.names)
-        name = self.names[label] if known else label
+        # Files without types hold numbers as digits, unless a label has such a name.
+        digits = isinstance(label, str) and label.isdecimal() and label not in self.names
+        place = int(label) if digits else label
+        known = isinstance(place, int) and not isinstance(place, bool) and 0 <= place < len(self.names)
+        name = self.names[place] if known else label
         if name not in self.names:
             raise DataError(
                 f"row {number}: column '{self.label}' is {label!r}; expected one of {', '.join(self.names)} "
@@ -52,10 +61,10 @@ class Classification:
             )
         return str(name)
 
-    def check(self, train: Sequence[Row], evaluated: Sequence[Row]) -> None:
+    def check(self, train: Sequence[Row], evaluated: Sequence[Numbered]) -> None:
         """Raise `DataError` for a label that is evaluated on and never seen in training."""
         seen = {row["references"][0] for row in train}
-        for number, row in enumerate(evaluated, 1):
+        for number, row in evaluated:
             if row["references"][0] not in seen:
                 raise DataError(
                     f"row {number}: has the label {row['references'][0]!r}, which no training row has "

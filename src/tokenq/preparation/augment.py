@@ -67,13 +67,14 @@ class Swap:
 
 @dataclass(frozen=True)
 class BackTranslation:
-    """Translate into another language and back again (Sennrich et al. 2016), with functions of yours.
+    """Translate into another language and back again (Sennrich et al. 2016), with models or functions of yours.
 
-    Each takes a list of texts and returns as many. A class is made first, with `args` if given, and then called.
+    A model is the folder or hub id of an encoder–decoder, or the folder of a finished run. A function takes a list of
+    texts and returns as many; a class is made first, with `args` if given, and then called.
     """
 
     forward: str | dict[str, Any]
-    """`module:name`, `file.py:name` or {path: ..., args: {...}}: from the language of the texts into the other."""
+    """A model, `module:name`, `file.py:name`, or {path: ..., args: {...}}: from the language of the texts away."""
     backward: str | dict[str, Any]
     """The way back, named likewise."""
 
@@ -179,7 +180,7 @@ def _translated(texts: list[str], translate: Translate, way: str) -> list[str]:
         except Exception as error:
             said = " ".join(str(error).split())
             raise ConfigError(
-                f"augment.back_translation.{way}: raised {type(error).__name__}: {said}; mend the function"
+                f"augment.back_translation.{way}: raised {type(error).__name__}: {said}; mend the translator"
             ) from error
         if (
             not isinstance(answer, list | tuple)
@@ -188,7 +189,7 @@ def _translated(texts: list[str], translate: Translate, way: str) -> list[str]:
         ):
             got = f"{len(answer)} items" if isinstance(answer, list | tuple) else type(answer).__name__
             raise ConfigError(
-                f"augment.back_translation.{way}: got {got}, expected a list of {len(batch)} texts; mend the function"
+                f"augment.back_translation.{way}: got {got}, expected a list of {len(batch)} texts; mend the translator"
             )
         found += answer
     return found

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Any
 
 from tokenq.preparation.records import Note, Record
@@ -10,6 +11,7 @@ from tokenq.preparation.words import count_words
 
 EXAMPLES = 5
 _SNIPPET = 80
+_PACKAGES = ("tokenq", "datasets", "ftfy", "py3langid", "rensa")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +110,17 @@ class Report:
 {steps}
 Seed {self.seed}; {", ".join(f"{name} {version}" for name, version in self.versions.items())}.
 """
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that the result depends on, as far as they are installed."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def figures_of(records: Sequence[Record], columns: Sequence[str], label: str | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from tokenq.errors import ConfigError, DataError
 from tokenq.preparation.records import Note, Outcome, Record
 from tokenq.replay.lines import is_aligned
-from tokenq.replay.rows import read_rows
+from tokenq.replay.rows import matching, read_rows
 
 _TEXT_FILES = (".jsonl", ".json", ".csv", ".tsv", ".txt")
 _REPLACEMENT = "\ufffd"
@@ -46,18 +46,31 @@ class Source:
                     raise DataError(f"{record.place}: {bad}, expected whole text; {advice}")
         return outcome
 
-    def _rows(self, file: str) -> Sequence[Mapping[str, Any]]:
-        """The rows of a file; a file that is not UTF-8 throughout is read from a copy that is."""
-        texts = {path: self._decoded(path) for path in _text_files(file)}
-        if all(as_it_is for _, as_it_is in texts.values()):
+    def _rows(self, source: str) -> Sequence[Mapping[str, Any]]:
+        """The rows of all files that a source names, counted through."""
+        return [row for file in matching(source) for row in self._rows_of(file)]
+
+    def _rows_of(self, file: str) -> Sequence[Mapping[str, Any]]:
+        """The rows of a file, or of files that belong together; what is not UTF-8 throughout is read from copies."""
+        files = _text_files(file)
+        texts = [self._decoded(path) for path in files.values()]
+        if all(as_it_is for _, as_it_is in texts):
             return read_rows(file)
         with tempfile.TemporaryDirectory() as folder:
-            for path, (text, _) in texts.items():
-                (Path(folder) / path.name).write_text(text, encoding="utf-8", newline="")
+            ending = ".txt" if is_aligned(file) else Path(file).suffix
+            copies = [Path(folder, f"{number}{ending}") for number in range(len(files))]
+            for copy, (text, _) in zip(copies, texts, strict=True):
+                copy.write_text(text, encoding="utf-8", newline="")
+            numbers = ",".join(copy.stem for copy in copies)
+            source = f"{folder}/{{{numbers}}}{ending}" if is_aligned(file) else str(copies[0])
             try:
-                return read_rows(str(Path(folder) / Path(file).name))
+                rows = read_rows(source)
             except DataError as error:
-                raise DataError(str(error).replace(folder, str(Path(file).parent))) from error
+                message = str(error).replace(source, file)
+                for copy, path in zip(copies, files.values(), strict=True):
+                    message = message.replace(str(copy), str(path))
+                raise DataError(message) from error
+        return [dict(zip(files, row.values(), strict=True)) for row in rows] if is_aligned(file) else rows
 
     def _decoded(self, path: Path) -> tuple[str, bool]:
         """The text of a file, and whether that is what anyone reads who takes it for UTF-8."""
@@ -106,14 +119,14 @@ class Source:
         return Record({**record.values, **dict.fromkeys(nulls, "")}, record.file, record.row) if nulls else record
 
 
-def _text_files(source: str) -> list[Path]:
-    """The files of text that a source consists of, as far as they are there; `read_rows` misses the others."""
-    paths = [Path(source)] if Path(source).suffix in _TEXT_FILES else []
+def _text_files(source: str) -> dict[str, Path]:
+    """The files of text that a source consists of, by column; none if one is missing, which `read_rows` tells."""
+    files = {"": Path(source)} if Path(source).suffix in _TEXT_FILES else {}
     if is_aligned(source):
         before, _, rest = source.partition("{")
         names, _, after = rest.partition("}")
-        paths = [Path(f"{before}{name.strip()}{after}") for name in names.split(",")]
-    return [path for path in paths if path.is_file()]
+        files = {name.strip(): Path(f"{before}{name.strip()}{after}") for name in names.split(",")}
+    return files if all(path.is_file() for path in files.values()) else {}
 
 
 def _broken(record: Record) -> str | None:

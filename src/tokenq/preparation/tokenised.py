@@ -1,9 +1,10 @@
-"""Tokenising once, to an Arrow table that training maps into memory."""
+"""Texts and their tokens in an Arrow table, for programs that read tokens."""
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,23 @@ def fingerprint(table: pa.Table) -> str:
     for batch in table.to_batches():
         digest.update(json.dumps(batch.to_pylist(), ensure_ascii=False).encode())
     return digest.hexdigest()[:16]
+
+
+def save_tables(tables: Mapping[str, Table], place: Path) -> None:
+    """Write the tables as a `DatasetDict`, for `datasets.load_from_disk`."""
+    # Seconds to import, and only this step needs it.
+    import datasets
+
+    bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        parts = with_one_schema(tables)
+        datasets.DatasetDict(
+            {part: datasets.Dataset(table, fingerprint=fingerprint(table)) for part, table in parts.items()}
+        ).save_to_disk(place)
+    finally:
+        if bars:
+            datasets.enable_progress_bars()
 
 
 def _array(name: str, values: Any) -> Any:

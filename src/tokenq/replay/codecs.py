@@ -27,6 +27,7 @@ class Prompt:
     """A row ready for the model: the text it stands for, its tokens, and what an encoder reads (or nothing).
 
     `spans` says for each token of the source which characters of the row's `context` it covers, where that is asked.
+    `decisions` is how many follow, of a model that makes a fixed number of them and reads none; None: what fits.
     """
 
     row: Row
@@ -34,10 +35,12 @@ class Prompt:
     text: str
     source: list[int]
     spans: Sequence[tuple[int, int]] = ()
+    decisions: int | None = None
 
     def fits(self, context: int | None, room: int) -> None:
         """Raise `DataError` unless the prompt leaves room for so many more tokens in the model's context."""
-        read = max(len(self.tokens) + room, len(self.source))
+        written = len(self.tokens) + room if self.decisions is None else 0
+        read = max(written, len(self.source))
         if context is not None and read > context:
             limit = f"fewer than {context}"
             if room > 1 and not self.source:
@@ -173,7 +176,7 @@ class Labelled:
     def prompt(self, row: Row) -> Prompt:
         """The prompt as the classifier's text."""
         text = _string(row, "prompt")
-        return Prompt(row, [0], text, list(self.tokenizer(text)["input_ids"]))
+        return Prompt(row, [0], text, list(self.tokenizer(text)["input_ids"]), decisions=1)
 
     def completion(self, row: Row, column: str) -> Tokenised:
         """The number of the label that the column names."""
@@ -207,16 +210,12 @@ class Spanned:
             (start, end) if part == 1 else (0, 0)
             for (start, end), part in zip(encoded["offset_mapping"], encoded.sequence_ids(), strict=True)
         ]
-        return Prompt(row, [0], question, list(encoded["input_ids"]), spans)
+        return Prompt(row, [0], question, list(encoded["input_ids"]), spans, decisions=2)
 
     def completion(self, row: Row, column: str) -> Tokenised:
         """The first and the last token of an answer, which must stand in the paragraph."""
         answer, prompt = _string(row, column), self.prompt(row)
-        paragraph = str(row["context"])
-        start = row.get("answer_start")
-        start = paragraph.find(answer) if start is None else int(start)
-        if not answer or start < 0 or paragraph[start : start + len(answer)] != answer:
-            raise DataError(f"column '{column}': the answer {answer!r} is not in the paragraph; fix or drop the row")
+        start = _start(row, answer, column)
         inside = [i for i, (a, b) in enumerate(prompt.spans) if a < start + len(answer) and b > start]
         if not inside:
             raise DataError(f"column '{column}': no token of the paragraph covers {answer!r}; fix or drop the row")
@@ -230,6 +229,23 @@ class Spanned:
     def ended(self, decided: Sequence[int]) -> bool:
         """Always: the second decision is the last."""
         return True
+
+
+def _start(row: Row, answer: str, column: str) -> int:
+    """The character of the row's `context` that an answer starts at: where `answer_start` says, or its first place."""
+    paragraph, told = str(row["context"]), row.get("answer_start")
+    if not answer or answer not in paragraph:
+        raise DataError(f"column '{column}': the answer {answer!r} is not in the paragraph; fix or drop the row")
+    if told is None:
+        return paragraph.index(answer)
+    # Files without types hold numbers as digits.
+    if not str(told).isdecimal():
+        raise wrong("answer_start", told, "a whole number of characters before the answer, or none")
+    start = int(told)
+    if not paragraph.startswith(answer, start):
+        there = paragraph[start : start + len(answer)]
+        raise DataError(f"answer_start points at {there!r}, expected {answer!r}; fix it, or leave answer_start out")
+    return start
 
 
 def _string(row: Row, column: str) -> str:

@@ -32,11 +32,11 @@ def read_rows(source: str) -> list[dict[str, Any]]:
 
     Raises DataError if there is no such source, if it is malformed (with the row), or if it has no rows.
     """
-    path = Path(source)
+    path, files = Path(source), matching(source)
     if is_aligned(source):
         rows = read_aligned(source)
-    elif not path.exists() and has_magic(source):
-        rows = [row for file in _matching(source) for row in read_rows(file)]
+    elif files != [source]:
+        rows = [row for file in files for row in read_rows(file)]
     elif path.is_dir():
         rows = _read_dataset(source)
     elif path.suffix in _READERS:
@@ -52,10 +52,16 @@ def read_rows(source: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _matching(pattern: str) -> list[str]:
-    files = sorted(glob(pattern))
+def matching(source: str) -> list[str]:
+    """The files that wildcards name, in the order of their names; a source without wildcards is the only one.
+
+    Raises DataError if no file has such a name.
+    """
+    if is_aligned(source) or Path(source).exists() or not has_magic(source):
+        return [source]
+    files = sorted(glob(source))
     if not files:
-        raise DataError(f"{pattern}: no file has such a name; expected at least one; check the pattern")
+        raise DataError(f"{source}: no file has such a name; expected at least one; check the pattern")
     return files
 
 

@@ -8,7 +8,7 @@ from tokenq.config.train import MadeTask, TrainConfig
 from tokenq.envs.text import Game
 from tokenq.errors import ConfigError, DataError
 from tokenq.replay.rows import read_rows
-from tokenq.run.data import made_rows, read_examples
+from tokenq.run.data import check_against, made_rows, numbered_examples, read_examples
 from tokenq.run.given import Given, Rows
 
 
@@ -40,9 +40,19 @@ def teaching_rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
 
 
 def held_out_rows(config: TrainConfig) -> Rows:
-    """Rows with right completions to validate fine-tuning on; none if none are named."""
+    """Rows with right completions to validate fine-tuning on; none if none are named.
+
+    Raises:
+        DataError: A row has no completion, or one that the task finds nowhere in the rows that teach.
+    """
     source = config.finetune.eval_dataset or config.eval_dataset
-    return _taught(read_examples(config, source), source) if source is not None else []
+    if source is None:
+        return []
+    held_out = numbered_examples(config, source)
+    teaching = config.finetune.dataset or config.prompt_dataset
+    if config.row_task is not None and teaching is not None:
+        check_against(config, read_examples(config, teaching), held_out, source)
+    return _taught([row for _, row in held_out], source)
 
 
 def _read(config: TrainConfig, given: Given) -> tuple[Rows, str]:

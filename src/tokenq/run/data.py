@@ -1,6 +1,6 @@
 """Which episodes, prompts and rewards a run learns from."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -11,6 +11,7 @@ from tokenq.acting.loading_by_name import load_factory, load_reward
 from tokenq.acting.rewards import RewardFunction, Rewards
 from tokenq.config.fields import tag
 from tokenq.config.train import MadeTask, TrainConfig
+from tokenq.envs.examples import Numbered
 from tokenq.envs.guard import Guarded
 from tokenq.envs.text import Game, TextEnvironment
 from tokenq.errors import ConfigError, DataError
@@ -64,32 +65,31 @@ def load_data(config: TrainConfig, given: Given) -> Data:
     rows, source = _main_rows(config, given)
     prompts_source = source
     if game is not None:
-        prompts: dict[int, Mapping[str, Any]] = {}
+        prompts: Sequence[Numbered] = []
     elif config.prompt_dataset is not None:
-        prompts, prompts_source = read_prompts(config, config.prompt_dataset), config.prompt_dataset
+        prompts, prompts_source = numbered_prompts(config, config.prompt_dataset), config.prompt_dataset
     elif isinstance(config.task, MadeTask) and not config.dataset:
-        prompts = _distinct(config.task.prompts())
+        prompts = _distinct(_numbered(config.task.prompts()))
     else:
-        prompts = _distinct(rows, config.prompt_words)
+        prompts = _distinct(_numbered(rows), config.prompt_words)
     evaluated, eval_source = prompts, prompts_source
     if config.eval_dataset is not None:
-        evaluated, eval_source = read_prompts(config, config.eval_dataset), config.eval_dataset
-        if config.row_task is not None and config.prompt_dataset is not None:
-            with _located(eval_source):
-                config.row_task.check(list(prompts.values()), list(evaluated.values()))
+        evaluated, eval_source = numbered_prompts(config, config.eval_dataset), config.eval_dataset
+        if config.prompt_dataset is not None:
+            check_against(config, [row for _, row in prompts], evaluated, eval_source)
     elif isinstance(config.task, MadeTask) and not config.dataset:
-        evaluated = _distinct(config.task.eval_prompts())
+        evaluated = _distinct(_numbered(config.task.eval_prompts()))
     elif given.eval_rows is not None:
-        evaluated, eval_source = _all_prompts(list(given.eval_rows), None, "eval_dataset"), "eval_dataset"
+        evaluated, eval_source = _all_prompts(_numbered(given.eval_rows), None, "eval_dataset"), "eval_dataset"
     return Data(
         name=_name(config),
         scored=_scored(rows, source, bool(functions)),
         scored_source=source,
-        prompts=list(prompts.values()),
-        prompt_numbers=list(prompts),
+        prompts=[row for _, row in prompts],
+        prompt_numbers=[number for number, _ in prompts],
         prompts_source=prompts_source,
-        eval_prompts=list(evaluated.values()),
-        eval_numbers=list(evaluated),
+        eval_prompts=[row for _, row in evaluated],
+        eval_numbers=[number for number, _ in evaluated],
         eval_source=eval_source,
         rewards=Rewards(functions, config.reward_weights) if functions else None,
         bounds=config.task.bounds() if isinstance(config.task, OwnRows) else {},
@@ -108,9 +108,13 @@ def _game(config: TrainConfig, given: Given) -> Playable | None:
     if make is None:
         return None
     made = make()
+    if not isinstance(made, TextEnvironment) and callable(getattr(made, "make", None)):
+        make = made.make
+        made = make()
     if not isinstance(made, TextEnvironment):
         raise ConfigError(
-            f"environment_factory: got a {type(made).__name__}, expected an object with the methods reset and step"
+            f"environment_factory: got a {type(made).__name__}, expected an object with the methods reset and step, or "
+            "with a method make that makes one"
         )
     return Playable(lambda: Guarded(make, config.environment_timeout), [{}] if starts is None else starts())
 
@@ -156,18 +160,33 @@ def _reward(spec: str | Mapping[str, Any]) -> RewardFunction:
     return load_reward(spec)
 
 
-def read_prompts(config: TrainConfig, source: str) -> dict[int, Mapping[str, Any]]:
-    """Row number and row of each prompt of a file, once and in order; raises `DataError` for a row without one."""
-    return _all_prompts(read_examples(config, source), config.prompt_words, source)
+def numbered_prompts(config: TrainConfig, source: str) -> Sequence[Numbered]:
+    """The prompts of a file, once each and in order, by their rows; raises `DataError` for a row without one."""
+    return _all_prompts(numbered_examples(config, source), config.prompt_words, source)
+
+
+def numbered_examples(config: TrainConfig, source: str) -> Sequence[Numbered]:
+    """The rows of a file, as the task understands them: with prompt, completion and references, by their numbers."""
+    rows = read_rows(source)
+    if config.row_task is None:
+        return _numbered(rows)
+    with _located(source):
+        found = config.row_task.numbered(rows)
+    if not found:
+        raise DataError(f"{source}: has {len(rows)} rows and no question; expected at least one")
+    return found
 
 
 def read_examples(config: TrainConfig, source: str) -> Rows:
-    """The rows of a file, as the task understands them: with prompt, completion and references."""
-    rows = read_rows(source)
-    if config.row_task is None:
-        return rows
-    with _located(source):
-        return config.row_task.examples(rows)
+    """The same without the numbers."""
+    return [row for _, row in numbered_examples(config, source)]
+
+
+def check_against(config: TrainConfig, train: Rows, evaluated: Sequence[Numbered], source: str) -> None:
+    """Raise `DataError`, with file and row, if the task finds something evaluated that training does not teach."""
+    if config.row_task is not None:
+        with _located(source):
+            config.row_task.check(train, evaluated)
 
 
 @contextmanager
@@ -179,24 +198,28 @@ def _located(source: str) -> Iterator[None]:
         raise DataError(f"{source} {error}") from error
 
 
-def _all_prompts(rows: Rows, words: int | None, source: str) -> dict[int, Mapping[str, Any]]:
+def _numbered(rows: Iterable[Mapping[str, Any]]) -> Sequence[Numbered]:
+    return list(enumerate(rows, 1))
+
+
+def _all_prompts(rows: Sequence[Numbered], words: int | None, source: str) -> Sequence[Numbered]:
     """The prompts of rows that must all have one."""
-    for number, row in enumerate(rows, 1):
+    for number, row in rows:
         if _prompted(row, words) is None:
             raise DataError(f"{source} row {number}: no prompt; expected a column prompt, or prompt_words and a text")
     return _distinct(rows, words)
 
 
-def _distinct(rows: Rows, words: int | None = None) -> dict[int, Mapping[str, Any]]:
-    """Row number and row of each prompt, once and in order; what rates an answer is no longer a prompt's."""
-    seen: dict[str, tuple[int, Mapping[str, Any]]] = {}
-    for number, row in enumerate(rows, 1):
+def _distinct(rows: Sequence[Numbered], words: int | None = None) -> Sequence[Numbered]:
+    """The prompt of each row, once and in order; what rates an answer is no longer a prompt's."""
+    seen: dict[str, Numbered] = {}
+    for number, row in rows:
         prompted = _prompted(row, words)
         if prompted is not None:
             dropped = SCORES | {"completion", "rejected", "completion_ids"} if ANSWERS & row.keys() else frozenset()
             kept = {name: value for name, value in prompted.items() if name not in dropped}
             seen.setdefault(repr(kept), (number, kept))
-    return dict(seen.values())
+    return list(seen.values())
 
 
 def _prompted(row: Mapping[str, Any], words: int | None) -> Mapping[str, Any] | None:

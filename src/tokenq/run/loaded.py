@@ -11,6 +11,7 @@ from tokenq.errors import CheckpointError, ConfigError
 from tokenq.learning.offline import Guided
 from tokenq.nets import loading
 from tokenq.nets.encoder import QNetwork
+from tokenq.nets.ngram import HEADER
 from tokenq.run.control import is_agent
 from tokenq.run.folder import CONFIG
 from tokenq.run.models import START, codec_of
@@ -44,6 +45,11 @@ def load_run(run: str, beta: float | None = None) -> Loaded:
         raise ConfigError(f"got {run}, which is an agent, expected the run of a language model; see tokenq evaluate")
     folder = Path(run)
     model = folder / "model"
+    if (model / HEADER).is_file():
+        raise ConfigError(
+            f"got {run}, which is an n-gram model, expected the run of a language model that writes; of this one "
+            "perplexity alone can be measured: tokenq evaluate RUN --metrics perplexity --dataset FILE"
+        )
     if not (folder / CONFIG).is_file() or not model.is_dir():
         raise CheckpointError(f"got {run}, expected the folder of a finished run, with {CONFIG} and model/ in it")
     config = replace(from_file(TrainConfig, folder / CONFIG), resume=False)

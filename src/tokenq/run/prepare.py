@@ -5,28 +5,32 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from tokenq.acting.explore import Greedy
 from tokenq.acting.loading_by_name import load_reward
 from tokenq.config.parse import dump, from_file
 from tokenq.config.prepare import PrepareConfig
-from tokenq.errors import ConfigError, DataError
-from tokenq.nets.loading import load_tokenizer
+from tokenq.envs.translation import Translation
+from tokenq.errors import CheckpointError, ConfigError, DataError
+from tokenq.nets.encoder import is_encoder
+from tokenq.nets.loading import context_length, end_tokens, load_model, load_tokenizer
 from tokenq.preparation.against import overlaps
 from tokenq.preparation.augment import Aids, Translate, marked
 from tokenq.preparation.picture import draw_report
 from tokenq.preparation.records import Outcome, Record
-from tokenq.preparation.report import Report, Step, figures_of
+from tokenq.preparation.report import Report, Step, figures_of, versions
 from tokenq.preparation.sources import Source
-from tokenq.preparation.tokenised import Encode, Table, fingerprint, with_one_schema
+from tokenq.preparation.tokenised import Encode, Table, save_tables
+from tokenq.preparation.translation import ModelTranslator, Request, RunTranslator
+from tokenq.replay.codecs import Prompt
 from tokenq.run.folder import CONFIG, whole_folder
+from tokenq.run.loaded import Loaded, load_run
 
 REPORT = "report.json"
-_PACKAGES = ("tokenq", "datasets", "ftfy", "py3langid", "rensa")
 
 Rows = list[Record]
 Clean = Callable[[Rows], Outcome]
@@ -201,18 +205,7 @@ def _report(
     figures = {part: figures_of(rows, columns, label) for part, rows in parts.items()}
     for part, table in tables.items():
         figures[part] |= {"tokens": table.tokens, "longest_tokens": table.longest, "truncated": table.truncated}
-    return Report(files, steps, figures, config.seed, columns, _versions())
-
-
-def _versions() -> dict[str, str]:
-    """The versions of the packages that the result depends on, as far as they are installed."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return Report(files, steps, figures, config.seed, columns, versions())
 
 
 def _write(
@@ -222,27 +215,11 @@ def _write(
         with (place / f"{part}.jsonl").open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(json.dumps(dict(row.values), ensure_ascii=False) + "\n" for row in rows)
     if tables:
-        _save_tables(place / "tokenised", tables)
+        save_tables(tables, place / "tokenised")
     (place / REPORT).write_text(json.dumps(report.content(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (place / "report.md").write_text(report.page(), encoding="utf-8")
     draw_report(report.steps, place / "report.png")
     (place / CONFIG).write_text(dump(replace(config, overwrite=False)), encoding="utf-8")
-
-
-def _save_tables(place: Path, tables: Mapping[str, Table]) -> None:
-    # Seconds to import, and only this step needs it.
-    import datasets
-
-    bars = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        parts = with_one_schema(tables)
-        datasets.DatasetDict(
-            {part: datasets.Dataset(table, fingerprint=fingerprint(table)) for part, table in parts.items()}
-        ).save_to_disk(place)
-    finally:
-        if bars:
-            datasets.enable_progress_bars()
 
 
 def _encoder(path: str) -> Encode:
@@ -269,10 +246,45 @@ def _aids(config: PrepareConfig) -> Aids:
 
 
 def _translator(spec: str | Mapping[str, Any], way: str) -> Translate:
-    # The finder of reward functions finds any callable; only its messages speak of rewards.
+    path = spec if isinstance(spec, str) else spec.get("path")
     try:
+        if isinstance(path, str) and ":" not in path:
+            return _model_translator(path, Request.of({} if isinstance(spec, str) else spec.get("args") or {}))
+        # The finder of reward functions finds any callable; only its messages speak of rewards.
         found: Any = load_reward(spec)
-    except ConfigError as error:
-        raise ConfigError(f"augment.back_translation.{way}: {str(error).removeprefix('reward_funcs: ')}") from error
+    except (ConfigError, CheckpointError) as error:
+        said = str(error).removeprefix("reward_funcs: ").removeprefix("model: ")
+        raise ConfigError(f"augment.back_translation.{way}: {said}") from error
     translate: Translate = found
     return translate
+
+
+def _model_translator(path: str, request: Request) -> Translate:
+    """What translates by the encoder–decoder of a folder or hub id, or by the model of a finished run."""
+    if (Path(path) / CONFIG).is_file() and (Path(path) / "model").is_dir():
+        return _run_translator(load_run(path), path, request)
+    tokenizer: Any = load_tokenizer(path)
+    model: Any = load_model(path)
+    if is_encoder(model) or not model.config.is_encoder_decoder:
+        raise ConfigError(
+            f"got {path}, a {type(model).__name__}, expected an encoder–decoder, a finished run, or a function as "
+            "module:name or file.py:name"
+        )
+    return ModelTranslator(model, tokenizer, frozenset(end_tokens(model, tokenizer)), context_length(model), request)
+
+
+def _run_translator(run: Loaded, path: str, request: Request) -> Translate:
+    """What translates as `tokenq generate --greedy` writes, after the prompt of the run's task if it has one."""
+    task = run.config.row_task
+    if is_encoder(run.network.model) or (task is not None and not isinstance(task, Translation)):
+        raise ConfigError(f"got {path}, a run that was not trained to translate; expected one with task translation")
+    length = request.max_new_tokens or run.config.max_completion_length
+    chat = run.tokenizer.chat_template is not None
+
+    def prompt(text: str) -> Prompt:
+        said = request.prefix + text
+        alone = {"prompt": [{"role": "user", "content": said}] if chat else said}
+        row = alone if task is None else task.examples([{task.source: said, task.target: said}])[0]
+        return run.writer.prompt(row, length)
+
+    return RunTranslator(prompt, lambda prompts: run.writer.complete(prompts, Greedy(), length, 0), run.writer.codec)

@@ -4,7 +4,7 @@ from tokenq.config.train import TrainConfig
 from tokenq.errors import ConfigError
 from tokenq.learning.scaling import PerPrompt
 from tokenq.nets import loading
-from tokenq.replay.codecs import Codec
+from tokenq.replay.codecs import Codec, Joint, Paired
 from tokenq.replay.offline import episodes_from_rows, prompts_from_rows
 from tokenq.run.data import Data, load_data, offline_updates
 from tokenq.run.drive import ending, updates
@@ -47,7 +47,7 @@ def prepare(config: TrainConfig, given: Given) -> Session:
     context = loading.context_length(model)
     codec = codec_of(deciding(model, config), tokenizer, config.turns_seen)
     _check_scale(config, offline_until)
-    _check_context(config, context)
+    _check_context(config, codec, context)
     _check_prompts(config, data, codec, context, offline_until < config.max_steps)
     starts = offline_until > 0 and not any((folder / CHECKPOINTS).glob("*"))
     logged = episodes_from_rows(data.scored, codec, data.scored_source, context) if starts else []
@@ -71,8 +71,9 @@ def _check_scale(config: TrainConfig, offline_until: int) -> None:
         )
 
 
-def _check_context(config: TrainConfig, context: int | None) -> None:
-    if context is not None and config.max_completion_length >= context:
+def _check_context(config: TrainConfig, codec: Codec, context: int | None) -> None:
+    writes = isinstance(codec, Joint | Paired)  # others decide once or twice, whatever the setting says
+    if context is not None and writes and config.max_completion_length >= context:
         raise ConfigError(
             f"max_completion_length: got {config.max_completion_length}, "
             f"expected less than {context}, the model's context"
