@@ -42,7 +42,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "pretrain": {
             "dataset": found["texts"],
             "max_steps": 2,
-            "architecture": {"type": "transformer", "layers": 1, "width": 16, "heads": 2, "context": 40},
+            "architecture": {"type": "transformer", "layers": 1, "width": 16, "heads": 2, "context": 120},
             "tokenizer": {"type": "bpe", "vocabulary": 500},
         },
         "finetune": {"dataset": found["train"], "max_steps": 2, "eval_dataset": found["test"]},
@@ -133,3 +133,24 @@ def test_a_behaviour_of_other_tokens_is_refused(
     tokenizer.save_pretrained(own)
     assert main(["evaluate", logs["run"], *named]) == 2
     assert "other tokens" in capsys.readouterr().err
+
+
+def test_the_model_negotiates_with_its_start(
+    logs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenq.envs.negotiation.TURNS", 2)
+    scenarios = tmp_path / "contexts.txt"
+    scenarios.write_text("1 4 1 4 1 2\n1 0 1 2 1 8\n")
+    command = ["evaluate", logs["run"], "--self_play", str(scenarios), "--eval_samples", "2"]
+    assert main(command) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["games"] == 2 and figures["before"].keys() == figures["after"].keys()
+    for played in (figures["before"], figures["after"]):
+        assert 0 <= played["agreement_rate_low"] <= played["agreement_rate"] <= played["agreement_rate_high"] <= 1
+        assert (played["points_per_agreement"] is None) == (played["agreement_rate"] == 0)
+    for wrong, what in (
+        ([*command, "--dataset", logs["test"]], "beside it"),
+        (["evaluate", logs["run"], "--self_play", str(tmp_path / "none.txt")], "no such file"),
+    ):
+        assert main(wrong) == 2
+        assert what in capsys.readouterr().err

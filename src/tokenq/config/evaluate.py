@@ -21,8 +21,10 @@ class EvaluateConfig:
     """Word vectors for embedding_similarity and gold, a file in GloVe's format; null: the model's own embeddings."""
     gold: str | None = None
     """Pairs of words with human scores, to compare the embeddings with and nothing else; null: no comparison."""
+    self_play: str | None = None
+    """Scenarios of Deal or No Deal to negotiate over with the start, and nothing else; null: no negotiations."""
     eval_samples: int = 128
-    """Completions, >= 1."""
+    """Completions, or games, >= 1."""
     temperature: float = 1.0
     """Temperature of the drawn completions, > 0; greedy ones are measured as well."""
     beta: float | None = None
@@ -46,6 +48,8 @@ class EvaluateConfig:
             raise ConfigError(f"behaviour: got {self.behaviour} without off_policy, which alone asks for it; name both")
         if self.gold is not None and (self.dataset or self.metrics or self.gif or self.off_policy):
             raise ConfigError("gold: got dataset, metrics, gif or off_policy beside it; it measures word vectors alone")
+        if self.self_play is not None and (self.dataset or self.metrics or self.gif or self.off_policy or self.gold):
+            raise ConfigError("self_play: got dataset, metrics, gif, off_policy or gold beside it; leave them out")
         if self.off_policy is not None and self.dataset is None:
             raise ConfigError("off_policy: got no dataset, expected scored rows that the run never saw; name --dataset")
         if self.off_policy is not None and (self.metrics or self.gif or self.temperature != 1.0):

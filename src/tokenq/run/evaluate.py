@@ -31,6 +31,7 @@ from tokenq.run.folder import CONFIG
 from tokenq.run.given import Given
 from tokenq.run.loaded import Loaded, load_run
 from tokenq.run.measure import Measurement, Rows, judged_episodes, own_vectors, with_interval
+from tokenq.run.negotiate import negotiate
 from tokenq.run.off_policy import estimate_off_policy
 
 
@@ -49,6 +50,8 @@ def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, An
         return _printed(estimate_off_policy(config, config.off_policy, run))
     if config.gold is not None:
         return _printed(_gold(config, Path(config.gold), run))
+    if config.self_play is not None:
+        return _printed(negotiate(config, Path(config.self_play), run))
     if config.gif is not None:
         raise ConfigError(f"gif: {config.run} is a language model, which has no episode to look at; leave --gif out")
     measurement = _measurement(config, run)
@@ -98,9 +101,9 @@ def _defined(value: Any) -> Any:
 
 def _agent(config: EvaluateConfig) -> dict[str, Any]:
     """The greedy returns of an agent over `eval_samples` episodes, and its exact value where that is known."""
-    if config.metrics or config.dataset or config.gold or config.beta is not None:
+    if config.metrics or config.dataset or config.gold or config.self_play or config.beta is not None:
         measured = "is an agent, which is measured by the returns of greedy episodes"
-        raise ConfigError(f"metrics, dataset, gold, beta: {config.run} {measured}; leave them out")
+        raise ConfigError(f"metrics, dataset, gold, self_play, beta: {config.run} {measured}; leave them out")
     trained, network = load_agent(config.run)
     if config.gif is not None:
         film(trained.environment, network, config.seed, Path(config.gif))
@@ -117,7 +120,11 @@ def _counted_in(run: str) -> Path | None:
 def _counted(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     """The perplexity of an n-gram model, over the tokens that a network is asked for."""
     asked = [name for name in config.metrics if name != "perplexity"]
-    asked += [name for name in ("vectors", "gold", "gif", "off_policy", "beta") if getattr(config, name) is not None]
+    asked += [
+        name
+        for name in ("vectors", "gold", "self_play", "gif", "off_policy", "beta")
+        if getattr(config, name) is not None
+    ]
     if asked:
         raise ConfigError(
             f"got {', '.join(asked)} for {config.run}, which is an n-gram model, expected perplexity, all that can be "
