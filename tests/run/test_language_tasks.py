@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tokenq.acting.fluency import Fluency
 from tokenq.cli import main
@@ -231,6 +232,26 @@ def test_questions_of_one_paragraph_are_of_one_row(jsonl: Jsonl) -> None:
     assert list(data.prompt_numbers) == [1, 1, 1, 2]
     with pytest.raises(DataError, match="has 1 rows and no question; expected at least one"):
         load_data(TrainConfig(task=QuestionAnswering(), prompt_dataset=jsonl([{"context": "a", "qas": []}])), Given())
+
+
+def test_a_lesson_that_does_not_fit_is_named_by_its_row(
+    jsonl: Jsonl, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [{"question": f"{word}?", "answers": ["film"]} for word in GOOD]
+    long = {"context": "a film " * 20, "question": "2?", "answer": "film"}
+    config = {
+        "output_dir": str(tmp_path / "run"),
+        "task": {"type": "question_answering"},
+        "pretrain": {
+            "max_steps": 0,
+            "architecture": {"type": "transformer", "layers": 1, "width": 16, "heads": 2, "context": 16},
+            "tokenizer": {"type": "words"},
+        },
+        "finetune": {"max_steps": 1, "dataset": jsonl([{"context": "a film", "qas": asked}, long])},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["finetune", str(tmp_path / "config.yaml")]) == 2
+    assert f"{config['finetune']['dataset']} row 2: " in capsys.readouterr().err
 
 
 def test_a_metric_that_does_not_fit_the_task(

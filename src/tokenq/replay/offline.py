@@ -37,14 +37,17 @@ _CONSUMED = frozenset(
 )
 
 
-def episodes_from_rows(rows: Sequence[Row], codec: Codec, source: str, context: int | None) -> list[Episode]:
+def episodes_from_rows(
+    rows: Sequence[Row], codec: Codec, source: str, context: int | None, numbers: Sequence[int] | None = None
+) -> list[Episode]:
     """Episodes of all rows, in order; `context` is the model's largest number of tokens, None for no limit.
 
     The reward of an episode sits on its last decision, the reward of a turn on the turn's last decision; all others
-    are 0, and the last decision of an unrated turn is NaN. Raises DataError with `source`, row (from 1) and column.
+    are 0, and the last decision of an unrated turn is NaN. Raises DataError with `source`, row (its entry of `numbers`;
+    None counts from 1) and column.
     """
     episodes: list[Episode] = []
-    for number, row in enumerate(rows, start=1):
+    for number, row in zip(range(1, len(rows) + 1) if numbers is None else numbers, rows, strict=True):
         with _located(source, number):
             episodes += _episodes(row, codec, context)
     return episodes

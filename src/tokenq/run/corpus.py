@@ -1,10 +1,12 @@
 """What the supervised stages of a run read: texts to pretrain on, and right answers to fine-tune on."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tokenq.config.fields import tag
 from tokenq.config.train import MadeTask, TrainConfig
+from tokenq.envs.examples import Numbered
 from tokenq.envs.text import Game
 from tokenq.errors import ConfigError, DataError
 from tokenq.replay.rows import read_rows
@@ -28,31 +30,46 @@ def held_out_texts(config: TrainConfig, tokenizer: Any) -> Sequence[str]:
     return _texts(read_rows(source), source, tokenizer) if source is not None else []
 
 
-def teaching_rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
-    """Rows with a prompt and the right completion, or with a conversation to imitate, and where they come from.
+@dataclass(frozen=True)
+class Lessons:
+    """Rows with a prompt and the right completion, or with a conversation to imitate, by their numbers in a source.
 
     Raises:
         DataError: A row has neither.
     """
-    source = config.finetune.dataset or config.prompt_dataset
-    rows, source = (read_examples(config, source), source) if source is not None else _rows(config, given)
-    return _taught(rows, source), source
+
+    rows: Sequence[Numbered]
+    source: str
+
+    def __post_init__(self) -> None:
+        for number, row in self.rows:
+            answered = isinstance(row.get("completion"), str) and isinstance(row.get("prompt"), str)
+            if not answered and not isinstance(row.get("messages"), list):
+                missing = "no right answer to learn; expected prompt and completion, messages, or a task"
+                raise DataError(f"{self.source} row {number}: {missing}")
 
 
-def held_out_rows(config: TrainConfig) -> Rows:
-    """Rows with right completions to validate fine-tuning on; none if none are named.
+def lessons(config: TrainConfig, given: Given) -> Lessons:
+    """What fine-tuning learns from."""
+    source = config.finetune.dataset or config.prompt_dataset or (config.dataset if given.rows is None else None)
+    if source is not None:
+        return Lessons(numbered_examples(config, source), source)
+    rows, source = _rows(config, given)
+    return Lessons(list(enumerate(rows, 1)), source)
+
+
+def held_out_lessons(config: TrainConfig, taught: Lessons) -> Lessons | None:
+    """What fine-tuning is validated on; None if nothing is named.
 
     Raises:
-        DataError: A row has no completion, or one that the task finds nowhere in the rows that teach.
+        DataError: A row has an answer that the task finds nowhere in what is taught.
     """
     source = config.finetune.eval_dataset or config.eval_dataset
     if source is None:
-        return []
-    held_out = numbered_examples(config, source)
-    teaching = config.finetune.dataset or config.prompt_dataset
-    if config.row_task is not None and teaching is not None:
-        check_against(config, read_examples(config, teaching), held_out, source)
-    return _taught([row for _, row in held_out], source)
+        return None
+    held_out = Lessons(numbered_examples(config, source), source)
+    check_against(config, [dict(row) for _, row in taught.rows], held_out.rows, source)
+    return held_out
 
 
 def _read(config: TrainConfig, given: Given) -> tuple[Rows, str]:
@@ -103,13 +120,3 @@ def _parts(rows: Rows, source: str) -> list[list[str]]:
             )
         found.append(texts)
     return found
-
-
-def _taught(rows: Rows, source: str) -> Rows:
-    for number, row in enumerate(rows, 1):
-        answered = isinstance(row.get("completion"), str) and isinstance(row.get("prompt"), str)
-        if not answered and not isinstance(row.get("messages"), list):
-            raise DataError(
-                f"{source} row {number}: no right answer to learn; expected prompt and completion, messages, or a task"
-            )
-    return rows

@@ -181,7 +181,8 @@ def judged_episodes(rows: Rows, source: str, codec: Codec, context: int | None) 
     if judged(rows, source) == "text":
         return _of_texts(rows, source, codec, context)
     unrated = [{name: value for name, value in row.items() if name not in SCORES | {"rejected"}} for _, row in rows]
-    return episodes_from_rows([row | {"reward": 0.0} for row in unrated], codec, source, context)
+    numbers = [number for number, _ in rows]
+    return episodes_from_rows([row | {"reward": 0.0} for row in unrated], codec, source, context, numbers)
 
 
 def _of_texts(rows: Rows, source: str, codec: Codec, context: int | None) -> list[Episode]:

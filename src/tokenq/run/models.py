@@ -16,7 +16,7 @@ from tokenq.nets.families import check_decides
 from tokenq.nets.language import plain
 from tokenq.nets.reference import Reference
 from tokenq.replay.codecs import Codec, Joint, Labelled, Paired, Spanned
-from tokenq.run.corpus import held_out_rows, held_out_texts, pretraining_texts, teaching_rows, tokenizer_texts
+from tokenq.run.corpus import held_out_lessons, held_out_texts, lessons, pretraining_texts, tokenizer_texts
 from tokenq.run.folder import whole_folder
 from tokenq.run.given import Given
 from tokenq.run.supervise import finetune_model, pretrain_model
@@ -72,14 +72,16 @@ def make_start(config: TrainConfig, given: Given, tokenizer: Any, model: Any, fo
         return model
     _check_stages(config, model)
     found = model
+    # Read before anything is trained: a bad row should not cost the pretraining.
+    taught = lessons(config, given) if config.finetune.max_steps > 0 else None
+    valid = None if taught is None else held_out_lessons(config, taught)
     if config.pretrain.max_steps > 0:
         texts, held_out = pretraining_texts(config, given, tokenizer), held_out_texts(config, tokenizer)
         pretrain_model(model, tokenizer, texts, held_out, config.pretrain, config.seed)
     model = deciding(model, config)
-    if config.finetune.max_steps > 0:
-        rows, source = teaching_rows(config, given)
-        codec, valid = codec_of(model, tokenizer, config.turns_seen), held_out_rows(config)
-        model = finetune_model(model, codec, rows, valid, config.finetune, source, config.seed)
+    if taught is not None:
+        codec = codec_of(model, tokenizer, config.turns_seen)
+        model = finetune_model(model, codec, taught, valid, config.finetune, config.seed)
     supervised = config.pretrain.max_steps > 0 or config.finetune.max_steps > 0
     as_named = config.model is not None and model is found and not supervised
     if given.model is not None or as_named:

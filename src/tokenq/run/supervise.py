@@ -17,7 +17,7 @@ from tokenq.nets.pretext import Causal, Masked, SpanCorruption, suited
 from tokenq.replay.codecs import Codec
 from tokenq.replay.collate import collate_all
 from tokenq.replay.offline import episodes_from_rows
-from tokenq.run.given import Rows
+from tokenq.run.corpus import Lessons
 from tokenq.supervised import EarlyStopping, Fit, Loss, fit, mean_loss
 from tokenq.tracking import Progress
 from tokenq.types import Episode, ReferenceRecord
@@ -77,9 +77,9 @@ def _pieces(texts: Sequence[str], tokenizer: Any, block: int | None, context: in
 
 
 def finetune_model(
-    model: Any, codec: Codec, rows: Rows, held_out: Rows, config: FinetuneConfig, source: str, seed: int
+    model: Any, codec: Codec, taught: Lessons, held_out: Lessons | None, config: FinetuneConfig, seed: int
 ) -> Any:
-    """Fine-tune a model on rows with a prompt and the right completion, or on the assistant's turns of conversations.
+    """Fine-tune a model on the right completions of prompts, or on the assistant's turns of conversations.
 
     The model, adapters merged. How a row was scored changes nothing.
     """
@@ -93,9 +93,11 @@ def finetune_model(
             parameter.requires_grad_(chosen(name) or (chosen("readout") and _is_readout(network, parameter)))
     context = loading.context_length(model)
 
-    def examples(rows: Rows) -> Examples:
-        scored = [{"terminated": True, **row, "reward": 0.0, "rewards": None, "label": None} for row in rows]
-        episodes = [_without_record(episode) for episode in episodes_from_rows(scored, codec, source, context)]
+    def examples(given: Lessons) -> Examples:
+        scored = [{"terminated": True, **row, "reward": 0.0, "rewards": None, "label": None} for _, row in given.rows]
+        numbers = [number for number, _ in given.rows]
+        read = episodes_from_rows(scored, codec, given.source, context, numbers)
+        episodes = [_without_record(episode) for episode in read]
 
         def loss(chosen: Sequence[int], generator: Any) -> Any:
             return decision_loss(network, collate_all([episodes[i] for i in chosen]).to(network.device))
@@ -103,8 +105,8 @@ def finetune_model(
         return Examples(loss, len(episodes))
 
     settings = _settings(config)
-    valid = examples(held_out) if held_out else None
-    _drive("fine-tuning", adapted, examples(rows), valid, settings, seed, (config.eval_steps, config.patience))
+    valid = None if held_out is None else examples(held_out)
+    _drive("fine-tuning", adapted, examples(taught), valid, settings, seed, (config.eval_steps, config.patience))
     network.requires_grad_(True)
     merged: Any = adapted
     return merged.merge_and_unload() if isinstance(config.scope, Lora) else model
