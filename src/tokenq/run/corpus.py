@@ -80,7 +80,7 @@ def _read(config: TrainConfig, given: Given) -> tuple[Rows, str]:
 def _rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
     if given.rows is not None:
         return [dict(row) for row in given.rows], "train_dataset"
-    source = config.dataset or config.prompt_dataset
+    source = config.dataset or config.prompt_dataset or config.finetune.dataset
     if source is not None:
         return read_examples(config, source), source
     if isinstance(config.task, MadeTask):
