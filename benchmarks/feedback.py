@@ -263,6 +263,8 @@ def main() -> None:
                         curve = [before, *learn(start, data, seed, arguments.rate or rate)]
                         print(key, arguments.rate or rate, [round(value, 3) for value in curve], flush=True)
                         if arguments.rate is None:
+                            # Another process may have written since.
+                            found = json.loads(RESULT.read_text()) if RESULT.is_file() else {"runs": {}}
                             found["runs"][key] = curve
                             found["versions"] = versions()
                             RESULT.write_text(json.dumps(found, indent=1) + "\n")
