@@ -1,6 +1,6 @@
 """How sure a mean is, and how sure any other figure of many rows is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -50,12 +50,7 @@ def bootstrap(
     if n == 0:
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
-    figures = np.array([statistic(rng.integers(n, size=n)) for _ in range(RESAMPLES)])
-    figures = figures[~np.isnan(figures)]
-    if len(figures) == 0:
-        return float("nan"), float("nan")
-    low, high = np.quantile(figures, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return _percentiles(np.array([statistic(rng.integers(n, size=n)) for _ in range(RESAMPLES)]), level)
 
 
 def resample_counts(whose: Int[np.ndarray, "n"], seed: int = 0) -> Int[np.ndarray, "r n"]:
@@ -72,11 +67,15 @@ def resample_counts(whose: Int[np.ndarray, "n"], seed: int = 0) -> Int[np.ndarra
 
 def resampled_score(figures: Float[np.ndarray, "r"], value: float, n: int, level: float = 0.95) -> Score:
     """A figure with the percentile interval of what it is on resamples; those where it is NaN are left out."""
+    return Score(value, *_percentiles(figures, level), n)
+
+
+def _percentiles(figures: Float[np.ndarray, "r"], level: float) -> tuple[float, float]:
     defined = figures[~np.isnan(figures)]
     if len(defined) == 0:
-        return Score(value, float("nan"), float("nan"), n)
+        return float("nan"), float("nan")
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return Score(value, float(low), float(high), n)
+    return float(low), float(high)
 
 
 def jackknife_interval(value: float, left_out: Float[np.ndarray, "n"], level: float = 0.95) -> tuple[float, float]:
@@ -121,3 +120,12 @@ def mean_with_interval(name: str, values: Float[np.ndarray, "n"]) -> dict[str, f
     """The mean under its name and its 95 % interval beside it; NaN where there is nothing."""
     low, high = bootstrap_interval(values)
     return {name: float(values.mean()) if len(values) else float("nan"), f"{name}_low": low, f"{name}_high": high}
+
+
+def with_intervals(scores: Mapping[str, Score]) -> dict[str, float]:
+    """Figures and the ends of their intervals (`name`, `name_low`, `name_high`)."""
+    return {
+        f"{name}{end}": value
+        for name, score in scores.items()
+        for end, value in (("", score.value), ("_low", score.low), ("_high", score.high))
+    }

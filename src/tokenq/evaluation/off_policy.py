@@ -117,8 +117,9 @@ def estimate(
     batch = padded(held_out)
     weight = ops.cumulative(batch.log_ratio.double())
     cut = ops.cumulative(batch.log_ratio.double(), settings.largest_weight)
-    q, value = (torch.stack(rows).mean(0).double() for rows in zip(*(_answers(h, batch) for h in heads), strict=True))
-    values = np.stack([_answers(head, batch)[1][:, 0].numpy() for head in heads])
+    answers = [_answers(head, batch) for head in heads]
+    q, value = (torch.stack(rows).mean(0).double() for rows in zip(*answers, strict=True))
+    values = np.stack([of_head[:, 0].numpy() for _, of_head in answers])
     rewards = batch.rewards.double()
     episodes = ops.doubly_robust(cut, rewards, q, value, gamma)
     statistics: dict[str, Callable[[Tensor], Tensor]] = {

@@ -68,7 +68,7 @@ def held_out_lessons(config: TrainConfig, taught: Lessons) -> Lessons | None:
     if source is None:
         return None
     held_out = Lessons(numbered_examples(config, source), source)
-    check_against(config, [dict(row) for _, row in taught.rows], held_out.rows, source)
+    check_against(config, [row for _, row in taught.rows], held_out.rows, source)
     return held_out
 
 

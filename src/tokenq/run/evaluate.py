@@ -14,6 +14,7 @@ from tokenq.config.train import TrainConfig
 from tokenq.errors import ConfigError
 from tokenq.evaluation.answers import Answers, Embedder
 from tokenq.evaluation.control import Episodes
+from tokenq.evaluation.intervals import with_intervals
 from tokenq.evaluation.likelihood import Perplexity
 from tokenq.evaluation.similarity import gold_agreement, load_vectors
 from tokenq.evaluation.tabular import start_values
@@ -30,7 +31,7 @@ from tokenq.run.film import film
 from tokenq.run.folder import CONFIG
 from tokenq.run.given import Given
 from tokenq.run.loaded import Loaded, load_run
-from tokenq.run.measure import Measurement, Rows, judged_episodes, own_vectors, with_interval
+from tokenq.run.measure import Measurement, Rows, judged_episodes, own_vectors
 from tokenq.run.negotiate import negotiate
 from tokenq.run.off_policy import estimate_off_policy
 
@@ -139,7 +140,7 @@ def _counted(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     rows = list(enumerate(read_rows(source), 1))
     episodes = judged_episodes(rows, source, Joint(tokenizer, [tokenizer.eos_token_id]), None)
     found = Answers(log_probabilities=[model.log_probabilities(e.tokens)[e.decisions] for e in episodes])
-    after = with_interval("perplexity", Perplexity().score(found, config.seed))
+    after = with_intervals({"perplexity": Perplexity().score(found, config.seed)})
     return _printed({"run": config.run, "seed": config.seed, "after": after})
 
 
@@ -148,7 +149,7 @@ def _gold(config: EvaluateConfig, file: Path, run: Loaded) -> dict[str, Any]:
 
     def agreement(vectors: Embedder) -> dict[str, float]:
         found = gold_agreement(vectors, file, seed=config.seed)
-        return with_interval("spearman", found.spearman) | {"covered": found.spearman.n, "pairs": found.pairs}
+        return with_intervals({"spearman": found.spearman}) | {"covered": found.spearman.n, "pairs": found.pairs}
 
     figures: dict[str, Any] = {"run": config.run, "gold": config.gold, "seed": config.seed}
     for name, network in (("before", run.start()), ("after", run.network)):

@@ -18,7 +18,7 @@ from tokenq.acting.rollout import Exploration, Writer, kl_to_reference
 from tokenq.envs.examples import Numbered
 from tokenq.errors import ConfigError, DataError
 from tokenq.evaluation.answers import NEEDS, Answers, Need
-from tokenq.evaluation.intervals import Score
+from tokenq.evaluation.intervals import Score, with_intervals
 from tokenq.evaluation.metrics import Metric, fitting, scores
 from tokenq.evaluation.similarity import load_vectors, model_vectors
 from tokenq.nets.encoder import QNetwork
@@ -99,7 +99,7 @@ class Measurement:
             found |= scores(judging, Answers(log_probabilities=log_probabilities(writer.network, episodes)), self.seed)
         if speaking:
             found |= scores(speaking, self._spoken(writer, reference, _needs(speaking)), self.seed)
-        figures = {key: value for name in metrics for key, value in with_interval(name, found[name]).items()}
+        figures = with_intervals({name: found[name] for name in metrics})
         return figures, {name: score.signature for name in metrics if (score := found[name]).signature}
 
     def _check_prompts(self, writer: Writer) -> None:
@@ -147,11 +147,6 @@ class Measurement:
         return (
             own_vectors(writer.network, codec.tokenizer) if self.vectors is None else load_vectors(Path(self.vectors))
         )
-
-
-def with_interval(name: str, score: Score) -> dict[str, float]:
-    """A figure and the ends of its interval under their names."""
-    return {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
 
 
 def own_vectors(network: QNetwork, tokenizer: Any) -> Any:

@@ -8,10 +8,10 @@ from tokenq.acting.rollout import Writer
 from tokenq.config.evaluate import EvaluateConfig
 from tokenq.envs.negotiation import read_scenarios
 from tokenq.errors import ConfigError
+from tokenq.evaluation.intervals import with_intervals
 from tokenq.evaluation.self_play import Speaker, self_play
 from tokenq.nets.encoder import is_encoder
 from tokenq.run.loaded import Loaded
-from tokenq.run.measure import with_interval
 
 
 def negotiate(config: EvaluateConfig, scenarios: Path, run: Loaded) -> dict[str, Any]:
@@ -30,8 +30,5 @@ def negotiate(config: EvaluateConfig, scenarios: Path, run: Loaded) -> dict[str,
     partner = Speaker(Writer(start, run.writer.codec, run.writer.context), drawn, length)
     for name, network in (("before", start), ("after", run.network)):
         agent = Speaker(Writer(network, run.writer.codec, run.writer.context), drawn, length)
-        scores = self_play(agent, partner, games, config.eval_samples, config.seed)
-        figures[name] = {}
-        for figure, score in scores.items():
-            figures[name] |= with_interval(figure, score)
+        figures[name] = with_intervals(self_play(agent, partner, games, config.eval_samples, config.seed))
     return figures

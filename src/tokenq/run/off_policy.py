@@ -9,7 +9,7 @@ import numpy as np
 
 from tokenq.config.evaluate import EvaluateConfig
 from tokenq.errors import ConfigError, DataError
-from tokenq.evaluation.intervals import Score, resample_counts
+from tokenq.evaluation.intervals import resample_counts, with_intervals
 from tokenq.evaluation.off_policy import (
     FEW,
     Estimates,
@@ -54,16 +54,16 @@ def estimate_off_policy(config: EvaluateConfig, settings: FittedQ, run: Loaded) 
         heads = settings.fit(fitted_on, gamma, config.seed)
         found[name] = estimate(heads, logged, settings, gamma, counts, config.seed)
         if name == "before":
-            figures["logged"] = _figures({"return": logged_score(logged, gamma, counts)})
+            figures["logged"] = with_intervals({"return": logged_score(logged, gamma, counts)})
             predicted, realised, number = predictions(heads, logged, gamma)
             _draw(predicted, realised, whose[number], config.seed, run.folder / PICTURE)
     for name, estimates in found.items():
-        figures[name] = _figures(estimates.scores)
+        figures[name] = with_intervals(estimates.scores)
         figures[name]["effective_sample_size"] = estimates.effective_sample_size
         figures[name]["cut_share"] = estimates.cut_share
     # Start by start: how games differ is the largest part of either interval, and both policies have the same games.
     gain = found["after"].values - found["before"].values
-    figures["gain"] = _figures({"fqe": fitted_score(gain, counts, config.seed)})
+    figures["gain"] = with_intervals({"fqe": fitted_score(gain, counts, config.seed)})
     _warn(found["after"].effective_sample_size, len(held_out))
     return figures
 
@@ -102,14 +102,6 @@ def _episodes(config: EvaluateConfig, settings: FittedQ, run: Loaded) -> tuple[l
     fitted_on, tested = read(logs), read(held_out)
     chosen = np.random.default_rng(config.seed).permutation(len(fitted_on))[: settings.episodes]
     return [fitted_on[i] for i in chosen], tested
-
-
-def _figures(scores: dict[str, Score]) -> dict[str, float]:
-    return {
-        f"{name}{end}": value
-        for name, score in scores.items()
-        for end, value in (("", score.value), ("_low", score.low), ("_high", score.high))
-    }
 
 
 def _clusters(episodes: Sequence[Episode], column: str | None, config: EvaluateConfig) -> np.ndarray:
