@@ -48,6 +48,7 @@ from tokenq.replay.rows import read_rows
 from tokenq.run.drive import updates
 from tokenq.run.report import versions
 from tokenq.run.seeding import seed_everything
+from tokenq.run.stage import Stage
 from tokenq.run.supervise import pretrain_model
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +84,9 @@ def make_start(data: Corpus, corpus: str, place: Path, seed: int) -> None:
     tokenizer = Words(vocabulary=6000, lowercase=True).train(texts, "bare", False)
     # Rotary positions: TRL pads prompts on the left and does not say where they begin.
     model = RotaryTransformer(layers=2, width=128, heads=4, context=CONTEXT[corpus]).build(tokenizer).eval()
-    pretrain_model(model, tokenizer, texts, [], PretrainConfig(max_steps=200, per_device_train_batch_size=32), seed)
+    config = PretrainConfig(max_steps=200, per_device_train_batch_size=32)
+    stage = Stage("pretraining", "pretrain", place / "pretrain", logging_steps=100, save_steps=200)
+    pretrain_model(model, tokenizer, texts, [], config, seed, stage)
     save_model(model, tokenizer, place)
 
 

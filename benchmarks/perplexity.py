@@ -183,7 +183,7 @@ def run(name: str, model_name: str, folder: Path, seed: int) -> Any:
     for update in train(network, blocks, rates, UPDATES[name]):
         if update % EVERY == 0:
             best.observe(update, nats(network, held_out))
-    best.restore()
+    best.keep_best()
     return {
         "perplexity": math.exp(nats(network, test)),
         "validation": math.exp(best.best),

@@ -1,6 +1,7 @@
 """Supervised learning: losses against those of transformers, learning by heart, validation and early stopping."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,8 +24,9 @@ from tokenq.nets.likelihood import next_token_loss
 from tokenq.nets.pretext import Causal, Masked, SpanCorruption
 from tokenq.nets.tokenizers import Words
 from tokenq.ops.schedules import Decay
+from tokenq.run.stage import Stage
 from tokenq.run.supervise import pretext, pretrain_model
-from tokenq.supervised import EarlyStopping, Fit, fit, mean_loss
+from tokenq.supervised import EarlyStopping, Fit, SupervisedLearner, mean_loss
 
 Tiny = Callable[..., PreTrainedModel]
 
@@ -45,6 +47,10 @@ MODELS = {Masked: masked, SpanCorruption: encoder_decoder}
 TEXTS = [[1, 2, 3, 4], [5, 6], [7, 8, 9, 1, 2, 3]]
 
 
+def losses(learner: SupervisedLearner) -> list[float]:
+    return [learner.step().loss for _ in range(learner.settings.updates)]
+
+
 @pytest.mark.parametrize("family", ["gpt2", "opt", "gemma2", "cohere"])
 def test_loss_is_that_of_transformers_with_padding_ignored(family: str, tiny: Tiny) -> None:
     network = LanguageQ(tiny(family))
@@ -62,7 +68,7 @@ def test_repeated_texts_are_learned_by_heart_and_the_seed_decides(tiny: Tiny) ->
     for seed in (0, 0, 1):
         model = tiny()
         loss = Causal().loss(model, [[1, 2, 3, 4], [5, 6, 7]], Words().train(["a"], "bare", False))
-        runs.append(list(fit(model, loss, 2, Fit(60, 4, 0.02), seed)))
+        runs.append(losses(SupervisedLearner(model, loss, 2, Fit(60, 4, 0.02), seed)))
     assert runs[0] == runs[1] != runs[2] and len(runs[0]) == 60
     assert runs[0][0] > 2.0 and runs[0][-1] < 0.1
 
@@ -78,7 +84,7 @@ def test_only_what_requires_a_gradient_changes_and_dropout_acts_in_updates_alone
         modes.append(model.training)
         return next_token_loss(LanguageQ(model).train(), [torch.tensor(TEXTS[i]) for i in chosen])
 
-    list(fit(model, loss, 3, Fit(3, 2, 0.01), 0))
+    losses(SupervisedLearner(model, loss, 3, Fit(3, 2, 0.01), 0))
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"transformer.ln_f.weight"}
     assert modes == [True] * 3 and not model.training
@@ -91,8 +97,8 @@ def test_the_rate_falls_as_it_is_told() -> None:
         model = nn.Linear(1, 1, bias=False)
         start = model.weight.item()
         settings = Fit(4, 1, 0.01, weight_decay=0.0, decay=decay)
-        updates = fit(model, lambda chosen, generator, net=model: net.weight.sum(), 1, settings, seed=0)
-        next(updates), next(updates)
+        learner = SupervisedLearner(model, lambda chosen, generator, net=model: net.weight.sum(), 1, settings, seed=0)
+        learner.step(), learner.step()
         assert start - model.weight.item() == pytest.approx(0.01 * way, rel=1e-4)
 
 
@@ -111,7 +117,7 @@ def test_early_stopping_keeps_the_best_weights() -> None:
         stops.append(stopping.observe(update, loss))
     assert stops == [False, False, False, True]
     assert (stopping.best, stopping.best_update) == (1.0, 2)
-    stopping.restore()
+    stopping.keep_best()
     assert float(model.weight.detach()) == 2.0
     assert not any(EarlyStopping(model, None).observe(i, 1.0) for i in range(9))
 
@@ -126,8 +132,8 @@ def test_pretexts_are_learned_and_repeat_themselves_for_a_seed(objective: Masked
     loss = objective.loss(model, tokens, tokenizer)
     first = mean_loss(loss, 2, 2)
     assert mean_loss(loss, 2, 2) == first
-    losses = list(fit(model, loss, 2, Fit(80, 4, 0.01), seed=0))
-    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+    found = losses(SupervisedLearner(model, loss, 2, Fit(80, 4, 0.01), seed=0))
+    assert sum(found[-10:]) < 0.5 * sum(found[:10])
     assert mean_loss(loss, 2, 2) < first
 
 
@@ -140,14 +146,15 @@ SUITED: list[tuple[Callable[[int], PreTrainedModel], type]] = [
 
 @pytest.mark.parametrize(("make", "kind"), SUITED)
 def test_a_given_model_is_pretrained_on_what_suits_its_class_and_on_nothing_else(
-    make: Callable[[int], PreTrainedModel], kind: type, capsys: pytest.CaptureFixture[str]
+    make: Callable[[int], PreTrainedModel], kind: type, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whatever the architecture of a fresh model would be: here that of a decoder-only Transformer."""
     texts = ["one two three four", "four three two one"]
     tokenizer = Words().train(texts, "ended", sentinels=True)
     model = make(len(tokenizer))
     assert type(pretext(PretrainConfig(), model)) is kind
-    pretrain_model(model, tokenizer, texts, [], PretrainConfig(max_steps=2), seed=0)
+    stage = Stage("pretraining", "pretrain", tmp_path, logging_steps=1, save_steps=9)
+    pretrain_model(model, tokenizer, texts, [], PretrainConfig(max_steps=2), 0, stage)
     assert "pretraining done" in capsys.readouterr().err
     for other in (Causal(), Masked(0.2), SpanCorruption(0.2)):
         config = PretrainConfig(max_steps=1, objective=other)
@@ -155,7 +162,7 @@ def test_a_given_model_is_pretrained_on_what_suits_its_class_and_on_nothing_else
             assert pretext(config, model) == other
             continue
         with pytest.raises(ConfigError, match=rf"pretrain.objective: got \w+ for {type(model).__name__}, expected "):
-            pretrain_model(model, tokenizer, texts, [], config, seed=0)
+            pretrain_model(model, tokenizer, texts, [], config, 0, stage)
 
 
 def test_what_predicts_no_tokens_is_not_pretrained() -> None:

@@ -1,12 +1,14 @@
-"""Supervised learning: one generator that yields the loss of every update, and one that stops it in time."""
+"""Supervised learning: a learner that makes one update after another, and what stops it in time."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tokenq.errors import Diverged
 from tokenq.ops import schedules
 
 Loss = Callable[[Sequence[int], torch.Generator], Tensor]
@@ -25,28 +27,88 @@ class Fit:
     decay: schedules.Decay = "cosine"
 
 
-def fit(model: nn.Module, loss: Loss, examples: int, settings: Fit, seed: int) -> Iterator[float]:
-    """Make `loss` smaller over examples drawn with replacement by a generator of their own; one loss per update.
+@dataclass(frozen=True)
+class Step:
+    """What one update found: the loss before it, in nats, the norm of its gradient before clipping, the step size."""
+
+    loss: float
+    grad_norm: float
+    learning_rate: float
+
+
+class SupervisedLearner:
+    """Makes `loss` smaller over examples drawn with replacement by a generator of its own, one update at a time.
 
     Only parameters that require a gradient change. Dropout acts during an update and at no other time.
     """
-    generator = torch.Generator().manual_seed(seed)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    rate = settings.learning_rate
-    optimiser = torch.optim.AdamW(trained, lr=rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay)
-    for update in range(settings.updates):
-        for group in optimiser.param_groups:
-            decay = schedules.decay(settings.decay, settings.updates, update)
-            group["lr"] = rate * decay * schedules.warmup(settings.updates // 10, update)
-        chosen = torch.randint(examples, (settings.batch_size,), generator=generator).tolist()
-        model.train()
-        value = loss(chosen, generator)
+
+    def __init__(self, model: nn.Module, loss: Loss, examples: int, settings: Fit, seed: int) -> None:
+        self.update = 0
+        self.settings = settings
+        self._model = model
+        self._loss = loss
+        self._examples = examples
+        self._generator = torch.Generator().manual_seed(seed)
+        self._optimiser = torch.optim.AdamW(
+            trained(model).values(),
+            lr=settings.learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=settings.weight_decay,
+        )
+
+    def step(self) -> Step:
+        """Make the next update.
+
+        Raises:
+            Diverged: the loss or its gradient is not finite; the weights are those before this update.
+        """
+        settings = self.settings
+        decay = schedules.decay(settings.decay, settings.updates, self.update)
+        rate = settings.learning_rate * decay * schedules.warmup(settings.updates // 10, self.update)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        chosen = torch.randint(self._examples, (settings.batch_size,), generator=self._generator).tolist()
+        self._model.train()
+        value = self._loss(chosen, self._generator)
         value.backward()
-        model.eval()
-        torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
-        optimiser.step()
-        optimiser.zero_grad()
-        yield float(value.detach())
+        self._model.eval()
+        norm = torch.nn.utils.clip_grad_norm_(trained(self._model).values(), settings.max_grad_norm)
+        step = Step(float(value.detach()), float(norm), rate)
+        if not (math.isfinite(step.loss) and math.isfinite(step.grad_norm)):
+            raise Diverged(f"update {self.update + 1}: got loss {step.loss} and gradient norm {step.grad_norm}")
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+        self.update += 1
+        return step
+
+    def state(self) -> dict[str, Any]:
+        """What the updates to come depend on, but for the random stream of dropout."""
+        return {
+            "parameters": {name: parameter.detach() for name, parameter in trained(self._model).items()},
+            "optimiser": self._optimiser.state_dict(),
+            "generator": self._generator.get_state(),
+            "update": self.update,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a `state`."""
+        put_back(self._model, state["parameters"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._generator.set_state(state["generator"])
+        self.update = state["update"]
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that require a gradient, by name; tied ones once."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@torch.no_grad()
+def put_back(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give parameters the values they are named with."""
+    own = dict(model.named_parameters())
+    for name, value in weights.items():
+        own[name].copy_(value)
 
 
 @torch.no_grad()
@@ -60,7 +122,7 @@ def mean_loss(loss: Loss, examples: int, batch_size: int) -> float:
 
 @dataclass
 class EarlyStopping:
-    """Remembers the weights with the smallest validation loss, and says when it has not fallen for too long.
+    """Remembers the trained weights with the smallest validation loss, and says when it has not fallen for too long.
 
     `patience` counts evaluations without a smaller loss; None never stops.
     """
@@ -76,12 +138,20 @@ class EarlyStopping:
         """Take in a validation loss; whether it is time to stop."""
         if loss < self.best:
             self.best, self.best_update, self._worse = loss, update, 0
-            self._weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            self._weights = {name: parameter.detach().clone() for name, parameter in trained(self.model).items()}
         else:
             self._worse += 1
         return self.patience is not None and self._worse >= self.patience
 
-    def restore(self) -> None:
+    def keep_best(self) -> None:
         """Put the best weights back."""
-        if self._weights:
-            self.model.load_state_dict(self._weights)
+        put_back(self.model, self._weights)
+
+    def state(self) -> dict[str, Any]:
+        """What is remembered."""
+        return {"best": self.best, "best_update": self.best_update, "worse": self._worse, "weights": self._weights}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Remember what a `state` does."""
+        self.best, self.best_update, self._worse = state["best"], state["best_update"], state["worse"]
+        self._weights = state["weights"]

@@ -26,6 +26,7 @@ _SHOWN = {
     "eval_return": "eval return",
     "kl": "KL",
     "loss": "loss",
+    "validation_loss": "validation loss",
 }
 _FIRST_KEYS = ("update", "phase")
 

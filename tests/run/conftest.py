@@ -58,11 +58,11 @@ def child_of() -> Callable[[Run, Any], Any]:
 
 
 @pytest.fixture(scope="session")
-def killed_at(child_of: Callable[[Run, Any], Any]) -> Callable[[Run, Any, int], bool]:
-    """Start a run and kill it once it has logged so many updates; whether it was still alive."""
+def killed_at(child_of: Callable[[Run, Any], Any]) -> Callable[..., bool]:
+    """Start a run and kill it once it, or a stage of it, has logged so many rows; whether it was still alive."""
 
-    def kill(run: Run, config: Any, update: int) -> bool:
-        child, metrics = child_of(run, config), Path(config.output_dir) / "metrics.jsonl"
+    def kill(run: Run, config: Any, update: int, stage: str = "") -> bool:
+        child, metrics = child_of(run, config), Path(config.output_dir) / stage / "metrics.jsonl"
         while child.is_alive() and (not metrics.is_file() or metrics.read_bytes().count(b"\n") < update):
             time.sleep(0.002)
         alive: bool = child.is_alive()

@@ -74,7 +74,7 @@ def updates(run: Run, console: Console | None = None) -> Iterator[dict[str, Any]
     """
     try:
         with (
-            refusals_named(run),
+            refusals_named(run.folder),
             alone(run.folder, wait=False),
             Progress(run.config.max_steps, run.learner.update_count, console) as bar,
         ):
@@ -88,19 +88,19 @@ def updates(run: Run, console: Console | None = None) -> Iterator[dict[str, Any]
 
 
 @contextmanager
-def refusals_named(run: Run) -> Iterator[None]:
+def refusals_named(folder: Path) -> Iterator[None]:
     """An error of the disk says which folder it hit and what to do."""
     try:
         yield
     except OSError as error:
         advice = "what was saved before is whole; free or repair the disk, then set resume to true"
-        raise CheckpointError(f"{run.folder}: cannot be written ({error}); {advice}") from error
+        raise CheckpointError(f"{folder}: cannot be written ({error}); {advice}") from error
 
 
 @contextmanager
 def ending(run: Run) -> Iterator[None]:
     """What comes after the last update: an error says that nothing but this has to be done again."""
-    with refusals_named(run):
+    with refusals_named(run.folder):
         try:
             yield
         except TokenqError as error:

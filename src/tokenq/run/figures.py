@@ -94,6 +94,26 @@ def draw_curves(metrics_path: Path, png_path: Path) -> None:
     panels = [panel for panel in _PANELS if any(_points(rows, key)[0] for key in (*panel.left, *panel.right))]
     if not panels:
         raise DataError(f"{metrics_path}: got {len(rows)} rows without a metric to draw, expected at least one")
+    _draw_panels([(panel, rows) for panel in panels], png_path)
+
+
+def draw_losses(stages: Mapping[str, Path], png_path: Path) -> None:
+    """Draw the losses of supervised stages, one panel for each, like `draw_curves`.
+
+    Args:
+        stages: The metrics.jsonl of each stage, by its name.
+        png_path: Where the picture goes.
+
+    Raises:
+        DataError: No such file, or a malformed row.
+    """
+    lines = {"loss": "training", "validation_loss": "validation"}
+    _draw_panels(
+        [(_Panel(name.capitalize(), lines, {}, "nats"), _read_rows(path)) for name, path in stages.items()], png_path
+    )
+
+
+def _draw_panels(panels: Sequence[tuple[_Panel, Rows]], png_path: Path) -> None:
     columns = min(2, len(panels))
     height = _PANEL_HEIGHT * (lines := math.ceil(len(panels) / columns))
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI)
@@ -101,7 +121,7 @@ def draw_curves(metrics_path: Path, png_path: Path) -> None:
     figure.subplots_adjust(
         left=0.9 / _WIDTH, right=1 - 0.9 / _WIDTH, bottom=0.55 / height, top=1 - 0.4 / height, wspace=0.36, hspace=0.36
     )
-    for i, panel in enumerate(panels):
+    for i, (panel, rows) in enumerate(panels):
         axes = figure.add_subplot(lines, columns, i + 1)
         _draw_panel(axes, panel, rows)
         _mark_online(axes, rows)

@@ -17,8 +17,10 @@ from tokenq.nets.language import plain
 from tokenq.nets.reference import Reference
 from tokenq.replay.codecs import Codec, Joint, Labelled, Paired, Spanned
 from tokenq.run.corpus import held_out_lessons, held_out_texts, lessons, pretraining_texts, tokenizer_texts
-from tokenq.run.folder import whole_folder
+from tokenq.run.figures import draw_losses
+from tokenq.run.folder import alone, whole_folder
 from tokenq.run.given import Given
+from tokenq.run.stage import Stage
 from tokenq.run.supervise import finetune_model, pretrain_model
 
 START = "start"
@@ -65,31 +67,54 @@ def load_start(config: TrainConfig, given: Given, tokenizer: Any, folder: Path) 
 def make_start(config: TrainConfig, given: Given, tokenizer: Any, model: Any, folder: Path) -> Any:
     """The model that `load_start` found, with what its decisions need, after the supervised stages that are asked for.
 
-    It is kept in the run's folder if it is no longer the one that `model` names.
+    It is kept in the run's folder if it is no longer the one that `model` names. Until then each stage keeps its state,
+    from which it goes on when it was interrupted.
+
+    Raises:
+        CheckpointError: another process makes this run, or the disk refused.
+        Diverged: the loss of a stage is not finite.
     """
-    start = folder / START
-    if start.is_dir():
+    if (folder / START).is_dir():
         return model
+    with alone(folder, wait=False):
+        return _made_start(config, given, tokenizer, model, folder)
+
+
+def _made_start(config: TrainConfig, given: Given, tokenizer: Any, model: Any, folder: Path) -> Any:
+    start = folder / START
     _check_stages(config, model)
+    pretraining, finetuning = stages_of(config, folder)
     found = model
     # Read before anything is trained: a bad row should not cost the pretraining.
     taught = lessons(config, given) if config.finetune.max_steps > 0 else None
     valid = None if taught is None else held_out_lessons(config, taught)
     if config.pretrain.max_steps > 0:
         texts, held_out = pretraining_texts(config, given, tokenizer), held_out_texts(config, tokenizer)
-        pretrain_model(model, tokenizer, texts, held_out, config.pretrain, config.seed)
+        pretrain_model(model, tokenizer, texts, held_out, config.pretrain, config.seed, pretraining)
     model = deciding(model, config)
     if taught is not None:
         codec = codec_of(model, tokenizer, config.turns_seen)
-        model = finetune_model(model, codec, taught, valid, config.finetune, config.seed)
+        model = finetune_model(model, codec, taught, valid, config.finetune, config.seed, finetuning)
     supervised = config.pretrain.max_steps > 0 or config.finetune.max_steps > 0
+    if supervised:
+        made = {stage.name: stage.metrics for stage in (pretraining, finetuning) if stage.metrics.is_file()}
+        draw_losses(made, folder / "losses.png")
     as_named = config.model is not None and model is found and not supervised
     if given.model is not None or as_named:
         return model
     with whole_folder(start) as place:
         loading.save_model(model, tokenizer, place)
+    pretraining.forget()
+    finetuning.forget()
     # Read back, so that number type and bytes are those that a resumed run starts from.
     return loading.load_model(str(start), config.dtype)
+
+
+def stages_of(config: TrainConfig, folder: Path) -> tuple[Stage, Stage]:
+    """Pretraining and fine-tuning, as a configuration sets them."""
+    periods = config.logging_steps, config.save_steps
+    pretraining = Stage("pretraining", "pretrain", folder / "pretrain", *periods)
+    return pretraining, Stage("fine-tuning", "finetune", folder / "finetune", *periods)
 
 
 def _check_stages(config: TrainConfig, model: Any) -> None:

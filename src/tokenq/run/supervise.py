@@ -1,7 +1,6 @@
-"""The supervised stages of a run: pretraining on texts, fine-tuning on right answers, each with its progress bar."""
+"""The supervised stages of a run: pretraining on texts, and fine-tuning on right answers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -18,17 +17,8 @@ from tokenq.replay.codecs import Codec
 from tokenq.replay.collate import collate_all
 from tokenq.replay.offline import episodes_from_rows
 from tokenq.run.corpus import Lessons
-from tokenq.supervised import EarlyStopping, Fit, Loss, fit, mean_loss
-from tokenq.tracking import Progress
+from tokenq.run.stage import Examples, Stage, drive_stage
 from tokenq.types import Episode, ReferenceRecord
-
-
-@dataclass(frozen=True)
-class Examples:
-    """A loss over numbered examples, and how many there are."""
-
-    loss: Loss
-    count: int
 
 
 def pretext(config: PretrainConfig, model: Any) -> Causal | Masked | SpanCorruption:
@@ -45,7 +35,13 @@ def pretext(config: PretrainConfig, model: Any) -> Causal | Masked | SpanCorrupt
 
 
 def pretrain_model(
-    model: Any, tokenizer: Any, texts: Sequence[str], held_out: Sequence[str], config: PretrainConfig, seed: int
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    held_out: Sequence[str],
+    config: PretrainConfig,
+    seed: int,
+    stage: Stage,
 ) -> None:
     """Pretrain a model in place on texts, and validate on others, if there are any."""
     context = loading.context_length(model)
@@ -55,9 +51,8 @@ def pretrain_model(
         found = _pieces(texts, tokenizer, config.block_size, context)
         return Examples(objective.loss(model, found, tokenizer), len(found))
 
-    settings = _settings(config)
     valid = examples(held_out) if held_out else None
-    _drive("pretraining", model, examples(texts), valid, settings, seed, (config.eval_steps, config.patience))
+    drive_stage(stage, model, examples(texts), valid, config, seed)
 
 
 def _pieces(texts: Sequence[str], tokenizer: Any, block: int | None, context: int | None) -> list[list[int]]:
@@ -77,7 +72,13 @@ def _pieces(texts: Sequence[str], tokenizer: Any, block: int | None, context: in
 
 
 def finetune_model(
-    model: Any, codec: Codec, taught: Lessons, held_out: Lessons | None, config: FinetuneConfig, seed: int
+    model: Any,
+    codec: Codec,
+    taught: Lessons,
+    held_out: Lessons | None,
+    config: FinetuneConfig,
+    seed: int,
+    stage: Stage,
 ) -> Any:
     """Fine-tune a model on the right completions of prompts, or on the assistant's turns of conversations.
 
@@ -104,9 +105,8 @@ def finetune_model(
 
         return Examples(loss, len(episodes))
 
-    settings = _settings(config)
     valid = None if held_out is None else examples(held_out)
-    _drive("fine-tuning", adapted, examples(taught), valid, settings, seed, (config.eval_steps, config.patience))
+    drive_stage(stage, adapted, examples(taught), valid, config, seed)
     network.requires_grad_(True)
     merged: Any = adapted
     return merged.merge_and_unload() if isinstance(config.scope, Lora) else model
@@ -121,45 +121,3 @@ def _without_record(episode: Episode) -> Episode:
     n = len(episode.decisions)
     nothing = np.empty((n + 1, 0))
     return episode.with_record(ReferenceRecord(np.zeros(n), np.zeros(n + 1), nothing.astype(np.int64), nothing))
-
-
-def _settings(config: PretrainConfig | FinetuneConfig) -> Fit:
-    return Fit(
-        updates=config.max_steps,
-        batch_size=config.per_device_train_batch_size,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        decay=config.lr_scheduler_type,
-    )
-
-
-def _drive(
-    name: str,
-    model: Any,
-    train: Examples,
-    valid: Examples | None,
-    settings: Fit,
-    seed: int,
-    watch: tuple[int, int | None],
-) -> None:
-    """Make all updates, or stop early, and keep the weights that validated best."""
-    every, patience = watch
-    stopping = EarlyStopping(model, patience)
-    losses: list[float] = []
-    with Progress(settings.updates) as progress:
-        progress.say(f"{name} on {train.count:,} texts")
-        for value in fit(model, train.loss, train.count, settings, seed):
-            losses.append(value)
-            update = len(losses)
-            progress.advance(update)
-            if valid is not None and (update % every == 0 or update == settings.updates):
-                found = mean_loss(valid.loss, valid.count, settings.batch_size)
-                progress.say(f"{name} {update}: training {np.mean(losses[-every:]):.3f}, validation {found:.3f} nats")
-                if stopping.observe(update, found):
-                    progress.say(f"{name} stops: no better validation loss since update {stopping.best_update}")
-                    break
-        stopping.restore()
-        if valid is not None:
-            progress.say(f"{name} keeps the weights of update {stopping.best_update}: {stopping.best:.3f} nats")
-        else:
-            progress.say(f"{name} done: {np.mean(losses[-10:]):.3f} nats per token")
