@@ -24,8 +24,10 @@ from tokenq.acting.explore import Greedy
 from tokenq.learning.values import Head, Logits
 from tokenq.nets.encoder import EncoderQ, QNetwork
 from tokenq.nets.language import LanguageQ, ValueHead
-from tokenq.nets.loading import q_network
+from tokenq.nets.loading import q_heads, q_network
+from tokenq.nets.q_heads import Guided
 from tokenq.nets.reference import Reference
+from tokenq.ops.policies import prior_guided
 from tokenq.replay.buffer import Sample
 from tokenq.replay.collate import collate
 from tokenq.types import Batch, Episode
@@ -214,3 +216,58 @@ def test_which_network_a_model_is() -> None:
     assert isinstance(network_of("classifier"), EncoderQ) and network_of("classifier").decisions == 1
     assert isinstance(network_of("reader"), EncoderQ) and network_of("reader").decisions == 2
     assert isinstance(network_of("bart"), LanguageQ)
+
+
+@pytest.mark.parametrize("top_k", [0, 2])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_q_heads_guide_what_an_encoder_decides(name: str, top_k: int) -> None:
+    torch.manual_seed(0)
+    model = EVERY[name]()
+    heads = q_heads(model, 2, True, 1.5, top_k)
+    network, alone = EncoderQ(model, q_heads=heads), EncoderQ(model)
+    batch = batch_of(alone, episodes_of(name))
+    fresh = network(batch)
+    assert isinstance(fresh, Guided) and all((head.at(batch.actions)[batch.decided] == 0).all() for head in fresh.heads)
+    for head in [*heads.q.values(), heads.value]:
+        torch.nn.init.normal_(head.outer.weight)
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    found = network(batch)
+    assert isinstance(found, Guided) and found.state_value is not None
+    assert (found.state_value[torch.arange(3), batch.decided.sum(1)] == 0).all(), "all is decided there"
+    for row, episode in enumerate(episodes_of(name)):
+        answer: Any = model(input_ids=torch.tensor(episode.source)[None], output_hidden_states=True)
+        hidden = answer.hidden_states[-1][0]
+        start = int(episode.actions[0])
+        if name == "classifier":
+            asked, places = [answer.logits[0]], [0]
+            said = [[head.outer(head.activated(hidden[0]))] for head in heads.q.values()]
+        else:
+            asked, places = [answer.start_logits[0], answer.end_logits[0, start:]], [0, start]
+            both = [head.outer(head.activated(hidden)) for head in heads.q.values()]
+            said = [[of_one[:, 0], of_one[start:, 1]] for of_one in both]
+        for n, (logits, place) in enumerate(zip(asked, places, strict=True)):
+            expected = prior_guided(logits, torch.minimum(said[0][n], said[1][n]), 1.5, top_k)
+            action = int(episode.actions[n]) - (0 if n == 0 else start)
+            assert float(found.at(batch.actions)[row, n]) == pytest.approx(float(expected[action]), abs=1e-4)
+            worth = heads.value.outer(heads.value.activated(hidden[place]))
+            assert float(found.state_value[row, n]) == pytest.approx(float(worth), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_guided_encoder_decides_what_its_heads_prefer(name: str) -> None:
+    torch.manual_seed(0)
+    model = EVERY[name]()
+    heads = q_heads(model, 1, False, 50.0, 0)
+    torch.nn.init.normal_(heads.q["first"].outer.weight)
+    network = EncoderQ(model, q_heads=heads)
+    sources = [episode.source.tolist() for episode in episodes_of(name)]
+    decided = network.complete([[0]] * 3, sources, lambda logits: Greedy().log_probabilities(logits, 0), 4, [])
+    for source, actions in zip(sources, decided, strict=True):
+        hidden = model(input_ids=torch.tensor([source]), output_hidden_states=True).hidden_states[-1][0]
+        (values,) = heads.values(hidden)
+        if name == "classifier":
+            assert actions == [int(values[0].argmax())]
+        else:
+            start = int(values[:, 0].argmax())
+            assert actions == [start, start + int(values[start:, 1].argmax())]

@@ -54,7 +54,7 @@ def front_matter(card: str) -> dict:
 
 
 def test_the_card_has_front_matter_for_the_hub() -> None:
-    card = model_card("walker", SUMMARY, Origin("tokenq train walks.yaml", "soft", 'some-org/no: "quotes"'))
+    card = model_card("walker", SUMMARY, Origin("tokenq train walks.yaml", "soft", base_model='some-org/no: "quotes"'))
     assert front_matter(card) == {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
@@ -64,7 +64,7 @@ def test_the_card_has_front_matter_for_the_hub() -> None:
 
 
 def test_a_folder_is_no_base_model_of_the_hub(tmp_path) -> None:
-    card = model_card("walker", SUMMARY, Origin("tokenq train walks.yaml", "soft", str(tmp_path)))
+    card = model_card("walker", SUMMARY, Origin("tokenq train walks.yaml", "soft", base_model=str(tmp_path)))
     assert "base_model" not in front_matter(card)
     assert str(tmp_path) in card
 
@@ -78,6 +78,16 @@ def test_the_card_shows_results_command_and_versions() -> None:
     assert "python 3.11.9" in card and "peft" not in card
     assert "400 updates, 1,280 reward calls" in card
     assert "made from scratch" in card
+
+
+def test_the_card_names_the_class_that_loads_the_model() -> None:
+    origin = Origin("tokenq train sst2.yaml", "mc", "AutoModelForSequenceClassification", guidance=16.0)
+    card = model_card("critic", SUMMARY, origin)
+    assert front_matter(card)["pipeline_tag"] == "text-classification"
+    assert 'AutoModelForSequenceClassification.from_pretrained("model")' in card
+    assert "q_heads.safetensors" in card and "generate(" not in card
+    card = model_card("walker", SUMMARY, Origin("tokenq train walks.yaml", "soft", own_code=True))
+    assert 'AutoModelForCausalLM.from_pretrained("model", trust_remote_code=True)' in card
 
 
 def test_completions_round_trip(tmp_path) -> None:

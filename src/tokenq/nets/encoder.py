@@ -6,6 +6,7 @@ not before that, where it ends. Both are episodes like any other, so that every 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel
 from tokenq.nets.action_values import Dense
 from tokenq.nets.generation import Policy, right_padded
 from tokenq.nets.language import LanguageQ, ValueHead, at_states, plain, shared_copy
+from tokenq.nets.q_heads import Guided, QHeads
 from tokenq.nets.ragged import by_length
 from tokenq.types import Batch, Texts
 
@@ -34,18 +36,19 @@ def decision_count(model: nn.Module) -> int:
 class EncoderQ(nn.Module):
     """Action values of an `AutoModelForSequenceClassification` or an `AutoModelForQuestionAnswering`.
 
-    `decisions` is 1 or 2. Always in evaluation mode: values must start at exactly zero.
+    `decisions` is 1 or 2. Always in evaluation mode: values must start at exactly zero. Q heads of a classifier have
+    its labels, those of a reader a start and an end for every position; then the answers are those of the policy that
+    they make together with the model.
     """
 
     factored = True
     """Nothing here is larger than the answers themselves."""
-    q_heads = None
-    """Its own outputs are the values of its decisions."""
 
-    def __init__(self, model: nn.Module, value_head: ValueHead | None = None) -> None:
+    def __init__(self, model: nn.Module, value_head: ValueHead | None = None, q_heads: QHeads | None = None) -> None:
         super().__init__()
         self.model = model.eval()
         self.value_head = value_head
+        self.q_heads = q_heads
         self.decisions = decision_count(model)
 
     @property
@@ -58,19 +61,30 @@ class EncoderQ(nn.Module):
         """Where the parameters are."""
         return next(self.parameters()).device
 
-    def forward(self, batch: Batch) -> Dense:
+    def forward(self, batch: Batch) -> Dense | Guided:
         """Answers to every question about the batch's decision states, from one pass over the sources."""
         return self.at_states(batch.texts, batch.valid)
 
-    def at_states(self, texts: Texts, valid: Bool[Tensor, "B S"]) -> Dense:
+    def at_states(self, texts: Texts, valid: Bool[Tensor, "B S"]) -> Dense | Guided:
         """The same for the texts alone: positions count the decisions made; the state after the last one is worth 0."""
-        logits, hidden = self._read(texts.source, texts.source_attention)
-        values = self._decisions(logits, texts.tokens, texts.source_attention)
+        read = self._read(texts.source, texts.source_attention)
+        undecided = texts.states < self.decisions
         value = None
         if self.value_head is not None:
-            state = self.value_head(hidden)[texts.rows]
-            value = torch.where(texts.states < self.decisions, state, 0.0)
-        return Dense(at_states(values, texts), value)
+            value = torch.where(undecided, self.value_head(read.first)[texts.rows], 0.0)
+        model = Dense(self._values(read.logits, texts), value)
+        if self.q_heads is None:
+            return model
+        heads = tuple(Dense(self._values(answers, texts)) for answers in read.heads)
+        state = None
+        if read.worth is not None:
+            # A reader that has chosen where to start stands at that position.
+            place = torch.nn.functional.pad(texts.tokens[:, 1:], (1, 0)).clamp(0, read.worth.shape[1] - 1)
+            state = torch.where(undecided, read.worth.gather(1, place)[texts.rows, texts.states], 0.0)
+        return Guided(model, heads, valid, self.q_heads.beta, self.q_heads.top_k, state)
+
+    def _values(self, answers: Tensor, texts: Texts) -> Float[Tensor, "B S A"]:
+        return at_states(self._decisions(answers, texts.tokens, texts.source_attention), texts)
 
     @torch.no_grad()
     def complete(
@@ -83,25 +97,38 @@ class EncoderQ(nn.Module):
     ) -> list[list[int]]:
         """The decisions on each source, drawn from `policy` with torch's global generator; always 1 or 2 of them."""
         source, heard = (part.to(self.device) for part in right_padded(sources))
-        read, _ = self._read(source, heard)
+        read = self._read(source, heard)
         tokens = torch.tensor([list(row) for row in prompts], device=self.device)
         for n in range(self.decisions):
-            logits = self._decisions(read, tokens, heard)[:, n]
+            logits = self._decisions(read.logits, tokens, heard)[:, n]
+            if self.q_heads is not None:
+                heads = [self._decisions(answers, tokens, heard)[:, n] for answers in read.heads]
+                logits = self.q_heads.guide(logits, heads)
             drawn = torch.multinomial(policy(logits).exp(), 1)
             tokens = torch.cat([tokens, drawn], dim=1)
         decided: list[list[int]] = tokens[:, -self.decisions :].tolist()
         return decided
 
-    def _read(self, source: Int[Tensor, "B E"], heard: Int[Tensor, "B E"]) -> tuple[Tensor, Tensor]:
-        """Logits, over labels [B, 1, A] or over starts and ends [B, 2, E], and the first hidden state [B, D]."""
-
+    def _read(self, source: Int[Tensor, "B E"], heard: Int[Tensor, "B E"]) -> "_Reading":
         def read(source: Tensor, heard: Tensor) -> tuple[Tensor, ...]:
             answer: Any = self.model(input_ids=source, attention_mask=heard, output_hidden_states=True)
             asked = [answer.logits] if self.decisions == 1 else [answer.start_logits, answer.end_logits]
-            return torch.stack(asked, dim=1).float(), answer.hidden_states[-1][:, 0]
+            hidden = answer.hidden_states[-1]
+            return torch.stack(asked, dim=1).float(), hidden[:, 0], *self._judged(hidden)
 
-        logits, hidden = by_length(read, (source, heard))
-        return logits, hidden
+        logits, first, *judged = by_length(read, (source, heard))
+        count = 0 if self.q_heads is None else len(self.q_heads.q)
+        return _Reading(logits, first, tuple(judged[:count]), judged[count] if len(judged) > count else None)
+
+    def _judged(self, hidden: Float[Tensor, "B E D"]) -> list[Tensor]:
+        """What the Q heads say, in the shape of logits, and what their head for V says of the positions."""
+        if self.q_heads is None:
+            return []
+        seen = hidden[:, :1] if self.decisions == 1 else hidden
+        answers = self.q_heads.values(seen)
+        judged = answers if self.decisions == 1 else [answer.transpose(1, 2) for answer in answers]
+        worth = self.q_heads.state_value(seen)
+        return judged if worth is None else [*judged, worth]
 
     def _decisions(self, logits: Tensor, tokens: Tensor, source_attention: Tensor) -> Float[Tensor, "B L A"]:
         over = torch.zeros_like(logits[:, :1])
@@ -117,6 +144,19 @@ class EncoderQ(nn.Module):
     def lagging_copy(self, lagged: Callable[[str], bool]) -> "EncoderQ":
         """A copy that owns the parameters whose names `lagged` accepts and shares all others with this network."""
         return shared_copy(self, lagged)[0]
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What an encoder says of its sources, over labels [B, 1, A] or over starts and ends [B, 2, E].
+
+    `logits` are the model's, `heads` its Q heads'; `first` is the first hidden state, `worth` is V of the positions.
+    """
+
+    logits: Float[Tensor, "B C A"]
+    first: Float[Tensor, "B D"]
+    heads: tuple[Float[Tensor, "B C A"], ...]
+    worth: Float[Tensor, "B P"] | None
 
 
 QNetwork = LanguageQ | EncoderQ

@@ -22,7 +22,7 @@ from transformers.utils import logging
 
 import tokenq.nets.recurrent  # noqa: F401  registers the recurrent models with the Auto classes
 from tokenq.errors import CheckpointError, ConfigError
-from tokenq.nets.encoder import EncoderQ, QNetwork, is_encoder
+from tokenq.nets.encoder import EncoderQ, QNetwork, decision_count, is_encoder
 from tokenq.nets.families import adaptable, check_decides, family, tied_layers
 from tokenq.nets.language import LanguageQ, ValueHead, plain
 from tokenq.nets.q_heads import QHeads
@@ -116,13 +116,21 @@ def load_model(path: str, dtype: str = "float32", trust_remote_code: bool = Fals
     return moved
 
 
+def loaded_by(model: PreTrainedModel) -> tuple[str, bool]:
+    """The name of the Auto class that loads a saved model, and whether code of its own is saved with it."""
+    config: Any = model.config
+    config.architectures = config.architectures or [type(model).__name__]
+    own = type(model)._auto_class is not None or bool(getattr(config, "auto_map", None))
+    return family(config).__name__, own
+
+
 def q_network(model: nn.Module, value_head: ValueHead | None = None, q_heads: QHeads | None = None) -> QNetwork:
     """The Q-function that a model is: over its tokens, its labels, or the positions of its source.
 
     Raises `ConfigError` if it only fills masks.
     """
     check_decides(model)
-    return EncoderQ(model, value_head) if is_encoder(model) else LanguageQ(model, value_head, q_heads)
+    return EncoderQ(model, value_head, q_heads) if is_encoder(model) else LanguageQ(model, value_head, q_heads)
 
 
 def _cannot_load(what: str, path: str, error: Exception) -> str:
@@ -254,14 +262,12 @@ def _width(model: nn.Module) -> int:
 
 def q_heads(model: nn.Module, count: int, value: bool, beta: float, top_k: int) -> QHeads:
     """Fresh Q heads for the model, which answer zero; `QHeads` says what the numbers mean."""
+    width = _width(model)
     if is_encoder(model):
-        raise ConfigError(
-            f"objective: got one with Q heads for {type(plain(model)).__name__}, which writes no tokens; "
-            "expected a language model, or another objective"
-        )
+        actions = int(plain(model).config.num_labels or 0) if decision_count(model) == 1 else 2
+        return QHeads(width, actions, count, value, beta, top_k)
     output: Any = plain(model).get_output_embeddings()
-    vocabulary, width = output.weight.shape
-    return QHeads(width, vocabulary, count, value, beta, top_k)
+    return QHeads(width, output.weight.shape[0], count, value, beta, top_k)
 
 
 def load_q_heads(folder: str | Path, beta: float, top_k: int = 0) -> QHeads:

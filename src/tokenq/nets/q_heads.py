@@ -1,6 +1,6 @@
 """Heads that say what tokens are worth, on a model that stays the policy; and the policy that both make together."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import cast
@@ -41,8 +41,9 @@ class Head(nn.Module):
 class QHeads(nn.Module):
     """One or two Q heads from the last hidden state to every token, and a head for the state's value if asked for.
 
-    Their gradient enters the language model, which they share. `beta` and `top_k` say how much they have to say when
-    text is written (`ops.policies.prior_guided`).
+    On an encoder the actions are its labels, or start and end of every position. The heads' gradient enters the model,
+    which they share. `beta` and `top_k` say how much they have to say when text is written
+    (`ops.policies.prior_guided`).
     """
 
     def __init__(self, width: int, vocabulary: int, count: int, value: bool, beta: float = 0.0, top_k: int = 0) -> None:
@@ -55,13 +56,26 @@ class QHeads(nn.Module):
     def answers(self, policy: Dense | Factored, hidden: Float[Tensor, "B S D"], valid: Bool[Tensor, "B S"]) -> "Guided":
         """Answers at decision states, given those of the model itself and its last hidden states."""
         heads = tuple(Factored(head.activated(hidden), head.readout, valid) for head in self._heads)
-        value = None if self.value is None else self.value.outer(self.value.activated(hidden)).squeeze(-1)
-        return Guided(policy, heads, valid, self.beta, self.top_k, value)
+        return Guided(policy, heads, valid, self.beta, self.top_k, self.state_value(hidden))
+
+    def values(self, hidden: Float[Tensor, "*M D"]) -> list[Float[Tensor, "*M V"]]:
+        """What each head says of every action."""
+        return [head.outer(head.activated(hidden)) for head in self._heads]
+
+    def state_value(self, hidden: Float[Tensor, "*M D"]) -> Float[Tensor, "*M"] | None:
+        """The value of each state, if there is a head for it."""
+        if self.value is None:
+            return None
+        value: Tensor = self.value.outer(self.value.activated(hidden)).squeeze(-1)
+        return value
 
     @torch.no_grad()
     def guided(self, logits: Float[Tensor, "M V"], hidden: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
         """Log-probabilities to write with, from the model's own logits and its last hidden states."""
-        values = [head.readout.logits(head.activated(hidden)) for head in self._heads]
+        return self.guide(logits, self.values(hidden))
+
+    def guide(self, logits: Float[Tensor, "*M V"], values: Sequence[Tensor]) -> Float[Tensor, "*M V"]:
+        """The same from what each head says, [*M, V]."""
         return prior_guided(logits, _least(values), self.beta, self.top_k)
 
     @property

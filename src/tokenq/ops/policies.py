@@ -35,7 +35,9 @@ def prior_guided(
     The policy extraction of Snell et al. 2023 (ILQL, arXiv 2206.11871). Their advantage Q − V makes the same policy: V
     is one number for all actions. `top_k` = 0 cuts nothing.
     """
-    return (boltzmann(logits, 1.0, top_k) + beta * values.float()).log_softmax(dim=-1)
+    prior = boltzmann(logits, 1.0, top_k)
+    # What is impossible has no value: 0 · (−∞) would be no number.
+    return (prior + beta * values.float().masked_fill(prior == -torch.inf, 0.0)).log_softmax(dim=-1)
 
 
 def epsilon_greedy(values: Float[Tensor, "*B A"], epsilon: float) -> Float[Tensor, "*B A"]:

@@ -10,7 +10,7 @@ from tokenq.envs.examples import Numbered
 from tokenq.envs.text import Game
 from tokenq.errors import ConfigError, DataError
 from tokenq.replay.rows import read_rows
-from tokenq.run.data import check_against, made_rows, numbered_examples, read_examples
+from tokenq.run.data import check_against, examples_of, made_rows, numbered_examples
 from tokenq.run.given import Given, Rows
 
 
@@ -82,7 +82,7 @@ def _rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
         return [dict(row) for row in given.rows], "train_dataset"
     source = config.dataset or config.prompt_dataset or config.finetune.dataset
     if source is not None:
-        return read_examples(config, source), source
+        return examples_of(config, source), source
     if isinstance(config.task, MadeTask):
         return config.task.answers(), tag(type(config.task))
     if isinstance(config.task, Game):

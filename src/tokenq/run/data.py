@@ -177,8 +177,11 @@ def numbered_examples(config: TrainConfig, source: str) -> Sequence[Numbered]:
     return found
 
 
-def read_examples(config: TrainConfig, source: str) -> Rows:
-    """The same without the numbers."""
+def examples_of(config: TrainConfig, source: str) -> Rows:
+    """The same without the numbers; scored episodes, which are no rows of a task, as they are."""
+    rows = read_rows(source)
+    if all(SCORES & row.keys() and ANSWERS & row.keys() for row in rows):
+        return rows
     return [row for _, row in numbered_examples(config, source)]
 
 

@@ -26,7 +26,7 @@ from tokenq.replay.codecs import Joint
 from tokenq.replay.rows import read_rows
 from tokenq.run.acting import evaluator_of
 from tokenq.run.control import is_agent, load_agent
-from tokenq.run.data import Data, check_against, load_data, numbered_examples, numbered_prompts, read_examples
+from tokenq.run.data import Data, check_against, examples_of, load_data, numbered_examples, numbered_prompts
 from tokenq.run.film import film
 from tokenq.run.folder import CONFIG
 from tokenq.run.given import Given
@@ -223,4 +223,4 @@ def _check_known(config: TrainConfig, rows: Rows, source: str) -> None:
     """Raise `DataError`, with file and row, for something evaluated that none of the run's own rows teach."""
     teaching = [file for file in (config.finetune.dataset, config.prompt_dataset) if file is not None]
     if config.row_task is not None and teaching:
-        check_against(config, [row for file in teaching for row in read_examples(config, file)], rows, source)
+        check_against(config, [row for file in teaching for row in examples_of(config, file)], rows, source)

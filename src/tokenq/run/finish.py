@@ -8,7 +8,7 @@ from tokenq.evaluation.policy import Evaluation
 from tokenq.learning.diagnostics import calibration
 from tokenq.learning.offline import Guided
 from tokenq.learning.scaling import PerPrompt
-from tokenq.nets.loading import save_network
+from tokenq.nets import loading
 from tokenq.replay.collate import collate_all
 from tokenq.run.figures import draw_calibration, draw_curves
 from tokenq.run.folder import whole_folder
@@ -24,7 +24,7 @@ def finish(session: Session) -> Summary:
     """Write everything that a run leaves behind, print before, after and best, and return the summary."""
     folder, learner = session.folder, session.learner
     with whole_folder(folder / "model") as place:
-        save_network(session.network, session.tokenizer, place)
+        loading.save_network(session.network, session.tokenizer, place)
     evaluation = session.evaluator.evaluate() if session.evaluator else None
     summary = Summary(
         task=session.data.name,
@@ -47,7 +47,8 @@ def finish(session: Session) -> Summary:
     write_summary(folder / "summary.json", summary)
     objective, command = session.config.objective, " ".join(["tokenq", *sys.argv[1:]])
     guidance = objective.guidance.beta if isinstance(objective, Guided) else None
-    origin = Origin(command, type(objective).__name__, session.config.model, guidance)
+    auto_class, own_code = loading.loaded_by(session.network.causal)
+    origin = Origin(command, type(objective).__name__, auto_class, own_code, session.config.model, guidance)
     (folder / "README.md").write_text(model_card(folder.name, summary, origin), encoding="utf-8")
     _print(session, evaluation)
     return summary

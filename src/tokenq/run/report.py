@@ -40,12 +40,23 @@ class Summary:
     versions: Mapping[str, str | None]
 
 
+_DECIDES = {
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForQuestionAnswering": "question-answering",
+}
+"""Classes whose models write nothing, and what the hub calls what they do instead."""
+
+
 @dataclass(frozen=True)
 class Origin:
     """How a model came about: the command that trained it, the method, and the model it started from."""
 
     command: str
     method: str
+    auto_class: str = "AutoModelForCausalLM"
+    """The class of transformers that loads the model."""
+    own_code: bool = False
+    """Whether code comes with the model, which transformers runs only if it is told to."""
     base_model: str | None = None
     """Hub id or folder; None for a model made from scratch."""
     guidance: float | None = None
@@ -91,12 +102,12 @@ Trained from {start} by deep Q-learning with tokenq (method `{origin.method}`, t
 It is an ordinary checkpoint and needs no tokenq:
 
 ```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {origin.auto_class}, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("model")
+model = {origin.auto_class}.from_pretrained("model"{", trust_remote_code=True" if origin.own_code else ""})
 tokenizer = AutoTokenizer.from_pretrained("model")
 ```
-{_guided(origin.guidance)}
+{_guided(origin)}
 ## Training
 
 ```
@@ -165,7 +176,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def _front_matter(origin: Origin) -> str:
-    lines = ["library_name: transformers", "pipeline_tag: text-generation"]
+    lines = ["library_name: transformers", f"pipeline_tag: {_DECIDES.get(origin.auto_class, 'text-generation')}"]
     # The hub follows `base_model` as a link, which a folder of this machine is not.
     if origin.base_model and not Path(origin.base_model).exists():
         lines.append(f"base_model: {json.dumps(origin.base_model)}")
@@ -173,16 +184,21 @@ def _front_matter(origin: Origin) -> str:
     return "\n".join(["---", *lines, "---", ""])
 
 
-def _guided(beta: float | None) -> str:
-    if beta is None:
+def _guided(origin: Origin) -> str:
+    if origin.guidance is None:
         return ""
+    if origin.auto_class in _DECIDES:
+        return """
+Alone it imitates its data. What was measured is the model under the guidance of the heads in `q_heads.safetensors`, as
+`tokenq evaluate` and `tokenq generate` with this folder show it.
+"""
     return f"""
 Alone it imitates its data. What was measured is the model under the guidance of the heads in `q_heads.safetensors`:
 
 ```python
 from tokenq import PriorGuided, load_q_heads
 
-with PriorGuided(model, load_q_heads("model", beta={beta})) as guide:
+with PriorGuided(model, load_q_heads("model", beta={origin.guidance})) as guide:
     model.generate(**tokenizer("...", return_tensors="pt"), logits_processor=[guide], do_sample=True)
 ```
 """
