@@ -92,3 +92,41 @@ def test_a_run_that_is_taken_up_again_leaves_the_same_bytes(start: Start) -> Non
     assert main(["train", str(broken / "config.yaml"), "--max_steps", "6", "--resume", "true"]) == 0
     for file in ("metrics.jsonl", "model/q_heads.safetensors", "model/model.safetensors"):
         assert (whole / file).read_bytes() == (broken / file).read_bytes()
+
+
+@pytest.mark.parametrize("objective", HEADS)
+def test_heads_of_a_classifier_tell_right_logged_labels_from_wrong_ones(
+    objective: str, start: Start, jsonl: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every label was logged for every text, so that what is cloned decides nothing and the heads decide all."""
+    labels = {"good": "positive", "fine": "positive", "bad": "negative", "poor": "negative"}
+    texts = {f"a {word} {thing} ": label for word, label in labels.items() for thing in ("film", "plot", "cast", "end")}
+    logs = [
+        {"prompt": text, "completion": name, "reward": float(name == right)}
+        for text, right in texts.items()
+        for name in ("negative", "positive")
+    ]
+    rows = jsonl([{"text": text.strip(), "label": right} for text, right in texts.items()])
+    run = start(
+        {
+            "task": {"type": "classification", "names": ["negative", "positive"], "template": "{text} "},
+            "dataset": jsonl(logs),
+            "prompt_dataset": rows,
+            "pretrain": {
+                "architecture": {"type": "encoder", "layers": 1, "width": 32, "heads": 2, "context": 16},
+                "tokenizer": {"type": "words"},
+            },
+            "objective": {
+                "type": objective, "cloning": 0.2, "guidance": {"beta": 30}, "values": {"learning_rate": 0.01}
+            },
+            "max_steps": 150, "offline_steps": 150, "save_steps": 150, "logging_steps": 150, "learning_rate": 0.01,
+            "per_device_train_batch_size": 8, "max_completion_length": 1, "eval_samples": 16,
+        }
+    )  # fmt: skip
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["before"]["reward"] < 0.9 < summary["after"]["reward"]
+    assert summary["after"]["greedy_reward"] == 1.0
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--dataset", rows, "--metrics", "accuracy"]) == 0
+    assert json.loads(capsys.readouterr().out)["after"]["accuracy"] == 1.0
+    assert 'AutoModelForSequenceClassification.from_pretrained("model")' in (run / "README.md").read_text()

@@ -88,39 +88,6 @@ def test_bandit_feedback_alone_teaches_a_classifier(start: Start, classification
     assert summary["reward_calls"] == 480
 
 
-@pytest.mark.parametrize("objective", ["ilql", "cql", "mc"])
-def test_q_heads_of_a_classifier_tell_right_logged_labels_from_wrong_ones(
-    objective: str, start: Start, jsonl: Jsonl, classification: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Every label was logged for every text, so that what is cloned decides nothing and the heads decide all."""
-    logs = [
-        {
-            "prompt": f"{row['text']} ",
-            "completion": name,
-            "reward": float(name == ("negative", "positive")[row["label"]]),
-        }
-        for row in ROWS[6:]
-        for name in ("negative", "positive")
-    ]
-    changes = {
-        "finetune": {},
-        "dataset": jsonl(logs),
-        "max_steps": 150,
-        "offline_steps": 150,
-        "learning_rate": 0.01,
-        "max_completion_length": 1,
-        "save_steps": 150,
-        "objective": {"type": objective, "cloning": 0.2, "guidance": {"beta": 30}, "values": {"learning_rate": 0.01}},
-    }
-    run = start(classification("encoder", **changes), "--logging_steps", "150")
-    summary = json.loads((run / "summary.json").read_text())
-    assert summary["before"]["reward"] < 0.9 and summary["after"]["greedy_reward"] == 1.0
-    assert summary["after"]["reward"] > 0.9
-    figures = measured(run, capsys, "--metrics", "accuracy")
-    assert figures["after"]["accuracy"] == 1.0
-    assert 'AutoModelForSequenceClassification.from_pretrained("model")' in (run / "README.md").read_text()
-
-
 def test_a_resumed_run_reads_the_model_it_was_taught(start: Start, classification: Callable[..., Any]) -> None:
     config = classification("encoder", finetune={"max_steps": 2}, max_completion_length=1)
     run = start(config)

@@ -162,9 +162,9 @@ def test_pretrain_then_train_from_it(start: Start, online: dict[str, Any], capsy
     shape = {"max_steps": 60, "architecture": size, "learning_rate": 0.03}
     task = {"type": "walks", "walks": 40}
     made = start({"task": task, "pretrain": shape, "max_completion_length": 9}, verb="pretrain")
-    assert {path.name for path in made.iterdir()} == {"config.yaml", "model", "start"}
-    said = capsys.readouterr().err
-    assert float(said.rsplit("pretraining done: ")[1].split()[0]) < 2.5, "a uniform guess over 23 tokens costs 3.1 nats"
+    assert {path.name for path in made.iterdir()} == {"config.yaml", "model", "start", "pretrain", "losses.png"}
+    last = (made / "pretrain" / "metrics.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["loss"] < 2.5, "a uniform guess over 23 tokens costs 3.1 nats"
     changes = {"model": str(made / "model"), "learning_rate": 1e-12, "max_completion_length": 4}
     trained = start(online | changes)
     before = load_file(made / "model" / "model.safetensors")
