@@ -102,6 +102,29 @@ def test_the_rate_falls_as_it_is_told() -> None:
         assert start - model.weight.item() == pytest.approx(0.01 * way, rel=1e-4)
 
 
+def test_muon_turns_matrices_of_layers_by_equal_amounts_in_all_directions_and_leaves_the_rest_to_adamw(
+    tiny: Tiny,
+) -> None:
+    model = tiny("gpt2")
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    loss = Causal().loss(model, [[1, 2, 3, 4], [5, 6, 7]], Words().train(["a"], "bare", False))
+    settings = Fit(1, 8, 0.01, weight_decay=0.0, decay="constant", optim="muon")
+    SupervisedLearner(model, loss, 2, settings, seed=0).step()
+    moved = {name: parameter.detach() - before[name] for name, parameter in model.named_parameters()}
+    turned = moved["transformer.h.0.mlp.c_fc.weight"]
+    sizes = torch.linalg.svdvals(turned) / (0.01 * 0.2 * max(turned.shape) ** 0.5)
+    assert len(sizes) == min(turned.shape) and sizes[:4].min() > 0.5 and sizes.max() < 1.4
+    embedding = moved["transformer.wte.weight"]
+    assert embedding.abs().max() == pytest.approx(0.01, rel=0.01), "the first step of AdamW"
+
+
+def test_muon_needs_layers() -> None:
+    with pytest.raises(ConfigError, match="optim: got muon, but no matrix of a layer is trained; expected adamw"):
+        SupervisedLearner(
+            nn.Linear(2, 2), lambda chosen, generator: torch.zeros(()), 1, Fit(1, 1, 0.1, optim="muon"), 0
+        )
+
+
 def test_the_mean_loss_weighs_every_example_alike() -> None:
     values = torch.tensor([1.0, 2.0, 3.0, 4.0, 10.0])
     assert mean_loss(lambda chosen, _: values[list(chosen)].mean(), 5, batch_size=2) == pytest.approx(4.0)

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tokenq.errors import Diverged
+from tokenq.learning.optimisers import Optimiser, optimisers
 from tokenq.ops import schedules
 
 Loss = Callable[[Sequence[int], torch.Generator], Tensor]
@@ -17,7 +19,7 @@ Loss = Callable[[Sequence[int], torch.Generator], Tensor]
 
 @dataclass(frozen=True)
 class Fit:
-    """AdamW with a warm-up over a tenth of the updates, under a learning rate that falls as `decay` says."""
+    """An optimiser with a warm-up over a tenth of the updates, under a learning rate that falls as `decay` says."""
 
     updates: int
     batch_size: int
@@ -25,6 +27,7 @@ class Fit:
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     decay: schedules.Decay = "cosine"
+    optim: Optimiser = "adamw"
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,7 @@ class SupervisedLearner:
         self._loss = loss
         self._examples = examples
         self._generator = torch.Generator().manual_seed(seed)
-        self._optimiser = torch.optim.AdamW(
-            trained(model).values(),
-            lr=settings.learning_rate,
-            betas=(0.9, 0.95),
-            weight_decay=settings.weight_decay,
-        )
+        self._optimisers = optimisers(trained(model), settings.optim, settings.learning_rate, settings.weight_decay)
 
     def step(self) -> Step:
         """Make the next update.
@@ -65,7 +63,7 @@ class SupervisedLearner:
         settings = self.settings
         decay = schedules.decay(settings.decay, settings.updates, self.update)
         rate = settings.learning_rate * decay * schedules.warmup(settings.updates // 10, self.update)
-        for group in self._optimiser.param_groups:
+        for group in chain.from_iterable(optimiser.param_groups for optimiser in self._optimisers):
             group["lr"] = rate
         chosen = torch.randint(self._examples, (settings.batch_size,), generator=self._generator).tolist()
         self._model.train()
@@ -76,8 +74,9 @@ class SupervisedLearner:
         step = Step(float(value.detach()), float(norm), rate)
         if not (math.isfinite(step.loss) and math.isfinite(step.grad_norm)):
             raise Diverged(f"update {self.update + 1}: got loss {step.loss} and gradient norm {step.grad_norm}")
-        self._optimiser.step()
-        self._optimiser.zero_grad()
+        for optimiser in self._optimisers:
+            optimiser.step()
+            optimiser.zero_grad()
         self.update += 1
         return step
 
@@ -85,7 +84,7 @@ class SupervisedLearner:
         """What the updates to come depend on, but for the random stream of dropout."""
         return {
             "parameters": {name: parameter.detach() for name, parameter in trained(self._model).items()},
-            "optimiser": self._optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
             "generator": self._generator.get_state(),
             "update": self.update,
         }
@@ -93,7 +92,8 @@ class SupervisedLearner:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a `state`."""
         put_back(self._model, state["parameters"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        for optimiser, own in zip(self._optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(own)
         self._generator.set_state(state["generator"])
         self.update = state["update"]
 

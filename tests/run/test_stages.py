@@ -39,6 +39,7 @@ def taught(jsonl: Callable[..., str]) -> TrainConfig:
         pretrain=PretrainConfig(
             max_steps=UPDATES,
             per_device_train_batch_size=4,
+            optim="muon",
             learning_rate=0.01,
             dataset=texts,
             eval_dataset=texts,

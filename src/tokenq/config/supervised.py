@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from tokenq.config.checks import at_least, not_negative, positive
+from tokenq.learning.optimisers import Optimiser
 from tokenq.learning.target import Full, HeadOnly, LastLayers
 from tokenq.nets.architectures import Encoder, EncoderDecoder, NGramModel, Recurrent, RotaryTransformer, Transformer
 from tokenq.nets.loading import Lora
@@ -19,8 +20,10 @@ class PretrainConfig:
     """Updates of pretraining, >= 0; 0 is none."""
     per_device_train_batch_size: int = 100
     """Texts per update and device, >= 1."""
+    optim: Optimiser = "adamw"
+    """The optimiser; `muon`: Muon for the matrices of the layers, AdamW for the rest."""
     learning_rate: float = 1e-3
-    """Largest step size of AdamW, > 0; warmed up over a tenth of the updates."""
+    """Largest step size, > 0; warmed up over a tenth of the updates."""
     lr_scheduler_type: Decay = "cosine"
     """How the step size falls to 0, if it does."""
     weight_decay: float = 0.01
@@ -60,8 +63,10 @@ class FinetuneConfig:
     """Updates of fine-tuning, >= 0; 0 is none."""
     per_device_train_batch_size: int = 32
     """Answers per update and device, >= 1."""
+    optim: Optimiser = "adamw"
+    """The optimiser; `muon`: Muon for the matrices of the layers, AdamW for the rest."""
     learning_rate: float = 5e-4
-    """Largest step size of AdamW, > 0; warmed up over a tenth of the updates."""
+    """Largest step size, > 0; warmed up over a tenth of the updates."""
     lr_scheduler_type: Decay = "cosine"
     """How the step size falls to 0, if it does."""
     weight_decay: float = 0.01

@@ -9,7 +9,7 @@ import numpy as np
 
 from tokenq import checkpoint
 from tokenq.config.supervised import FinetuneConfig, PretrainConfig
-from tokenq.errors import CheckpointError, Diverged
+from tokenq.errors import CheckpointError, ConfigError, Diverged
 from tokenq.run.drive import refusals_named
 from tokenq.supervised import EarlyStopping, Fit, Loss, Step, SupervisedLearner, mean_loss
 from tokenq.tracking import MetricsFile, Progress
@@ -110,10 +110,14 @@ def drive_stage(
     """Make all updates, or stop early, and keep the weights that validated best; on from a checkpoint, if there is one.
 
     Raises:
+        ConfigError: the optimiser has nothing to do in this model.
         Diverged: the loss is not finite. What was saved before is whole.
         CheckpointError: the disk refused, or no checkpoint of the stage is whole.
     """
-    learner = SupervisedLearner(model, train.loss, train.count, _fit(config), seed)
+    try:
+        learner = SupervisedLearner(model, train.loss, train.count, _fit(config), seed)
+    except ConfigError as error:
+        raise ConfigError(f"{stage.key}.{error}") from error
     underway = _Underway(learner, EarlyStopping(model, config.patience), [])
     validation = None if valid is None else Validation(valid, config.eval_steps)
     with refusals_named(stage.folder), Progress(config.max_steps) as progress:
@@ -137,6 +141,7 @@ def _fit(config: PretrainConfig | FinetuneConfig) -> Fit:
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         decay=config.lr_scheduler_type,
+        optim=config.optim,
     )
 
 
