@@ -55,7 +55,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--learning_rate", "fast"], "learning_rate: got 'fast' (str), expected float"),
         (["train", "absent.yaml"], "absent.yaml: No such file or directory; expected a YAML file"),
         (["pretrain", "--objective.bta", "1"], "unknown option '--objective.bta'"),
-        (["evaluate"], "run: missing, expected str"),
+        (["evaluate"], "runs: missing, expected a list of str"),
         (["generate", "runs/a"], "prompt: got none"),
         (["env", "x"], "got 'x', expected nothing"),
     ],

@@ -111,8 +111,8 @@ WRONG: list[tuple[type, dict[str, Any], str]] = [
     (ControlConfig, {"network": {"noisy": -1}}, "network.noisy: got -1.0, expected a finite number > 0, or null"),
     (PretrainConfig, {"max_steps": -1}, "max_steps: got -1, expected an integer >= 0"),
     (ReplayConfig, {"capacity_episodes": 0}, "capacity_episodes: got 0"),
-    (EvaluateConfig, {"run": "a", "eval_samples": 0}, "eval_samples: got 0"),
-    (EvaluateConfig, {"run": "a", "temperature": 0}, "temperature: got 0.0, expected a finite number > 0"),
+    (EvaluateConfig, {"runs": ["a"], "eval_samples": 0}, "eval_samples: got 0"),
+    (EvaluateConfig, {"runs": ["a"], "temperature": 0}, "temperature: got 0.0, expected a finite number > 0"),
     (GenerateConfig, {"run": "a"}, "prompt: got none, expected at least one --prompt TEXT"),
     (GenerateConfig, {"run": "a", "prompt": ["x"], "top_k": -1}, "top_k: got -1"),
 ]

@@ -90,11 +90,11 @@ def test_a_maze_is_read_an_observation_at_a_time(tmp_path: Path) -> None:
     )
     assert config.turns_seen == 1 and replace(config, memory=4).turns_seen == 4
     assert train(config).after["optimal"] == pytest.approx(-6.84)
-    figures = evaluate(EvaluateConfig(run=str(tmp_path), eval_samples=2, seed=5))
+    figures = evaluate(EvaluateConfig(runs=[str(tmp_path)], eval_samples=2, seed=5))
     assert figures["before"]["kl"] == pytest.approx(0, abs=1e-4) and figures["after"]["turns"] <= 3
     assert figures["bounds"]["uniform"] < figures["bounds"]["optimal"] == pytest.approx(-6.84)
     (tmp_path / "starts.jsonl").write_text('{"start": [7, 6]}\n')
-    near = evaluate(EvaluateConfig(run=str(tmp_path), eval_samples=2, dataset=str(tmp_path / "starts.jsonl")))
+    near = evaluate(EvaluateConfig(runs=[str(tmp_path)], eval_samples=2, dataset=str(tmp_path / "starts.jsonl")))
     assert near["after"]["reward"] >= -12
 
 

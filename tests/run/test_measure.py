@@ -212,7 +212,7 @@ def test_word_vectors_against_people(run: Path, tmp_path: Path, capsys: pytest.C
     (tmp_path / "vectors.txt").write_text("\n".join(lines[:3]) + "\n")
     assert "gold.tsv: the vectors cover 3 of 28 pairs, expected at least 20" in refused(run, capsys, *options)
     with pytest.raises(ConfigError, match="gold: got dataset, metrics, gif or off_policy beside it"):
-        EvaluateConfig(run="a", gold="b", metrics=["kl"])
+        EvaluateConfig(runs=["a"], gold="b", metrics=["kl"])
 
 
 def test_the_perplexity_of_an_n_gram_model(counted: Path, jsonl: Jsonl, capsys: pytest.CaptureFixture[str]) -> None:

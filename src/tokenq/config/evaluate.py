@@ -11,8 +11,8 @@ from tokenq.learning.fitted_q import FittedQ
 class EvaluateConfig:
     """Measure what a run learned, against the model it started from."""
 
-    run: str
-    """Folder of the run."""
+    runs: list[str]
+    """Folder of the run; several, if they differ by their seeds alone: figures over seeds."""
     dataset: str | None = None
     """Rows to evaluate on; null: those of the run. With off_policy: scored rows that the run never saw."""
     metrics: list[str] = field(default_factory=list)
@@ -39,7 +39,17 @@ class EvaluateConfig:
     behaviour: str | None = None
     """Folder of the model that stands in for who wrote the logs, with off_policy; null: what the run began with."""
 
+    @property
+    def run(self) -> str:
+        """The folder, where there is one run."""
+        (folder,) = self.runs
+        return folder
+
     def __post_init__(self) -> None:
+        if not self.runs:
+            raise ConfigError("runs: got none, expected the folder of a run")
+        if len(self.runs) > 1 and (self.gold or self.self_play or self.gif):
+            raise ConfigError(f"runs: got {len(self.runs)} with gold, self_play or gif, which look at one; name one")
         checked_seed(self.seed)
         not_negative(self, "beta")
         at_least(self, 1, "eval_samples")

@@ -13,7 +13,8 @@ from tokenq.config.resolve import Resolution
 
 def print_help(resolution: Resolution, prog: str, positional: Sequence[str]) -> None:
     """Print the help text; `positional` are the fields that are given without a flag."""
-    place = " ".join(name.upper() for name in positional) or "[CONFIG.yaml]"
+    lists = [name for name in positional if item(resolution.leaves[name].field.hint) is not None]
+    place = " ".join(f"{name.upper()}{' ...' if name in lists else ''}" for name in positional) or "[CONFIG.yaml]"
     description = (resolution.cls.__doc__ or "").split("\n\n")[0]
     parser = ArgumentParser(prog=prog, usage=f"{prog} {place} [--option VALUE ...]", description=description)
     parser.add_argument("--print_config", action="store_true", default=SUPPRESS, help="Print all options and stop.")

@@ -2,14 +2,15 @@
 
     tokenq train CONFIG.yaml --objective dqn --objective.gamma 0.99
 
-A field without a default is a positional argument; a class that has none takes a YAML file there. `--group name` is
-short for `--group.type name`, `--flag` for `--flag true`; an option for a list may be repeated, one item each.
+A field without a default is a positional argument, and all of them if it is a list; a class that has none takes a YAML
+file there. `--group name` is short for `--group.type name`, `--flag` for `--flag true`; an option for a list may be
+repeated, one item each.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import yaml
 
@@ -41,8 +42,10 @@ def parse(argv: Sequence[str], cls: type[C], prog: str = "tokenq") -> C:
         ConfigError: anything the user must put right, in one line.
     """
     words = _sort(argv)
-    required = [spec.name for spec in fields_of(cls) if spec.default is MISSING]
-    mapping, source = _positionals(words, required)
+    wanted = [spec for spec in fields_of(cls) if spec.default is MISSING]
+    required = [spec.name for spec in wanted]
+    several = len(wanted) == 1 and get_origin(wanted[0].hint) is list
+    mapping, source = _positionals(words, required, several)
     resolution = Resolution(cls, mapping, source, words.options)
     for key in words.bare:
         if key not in resolution.leaves or resolution.leaves[key].field.hint is not bool:
@@ -128,8 +131,15 @@ def _sort(argv: Sequence[str]) -> _Words:
     return words
 
 
-def _positionals(words: _Words, required: Sequence[str]) -> tuple[Mapping[str, Any], str]:
-    """Give positional words to the required fields, or take the one word as a YAML file: its content and name."""
+def _positionals(words: _Words, required: Sequence[str], several: bool) -> tuple[Mapping[str, Any], str]:
+    """Give positional words to the required fields, or take the one word as a YAML file: its content and name.
+
+    `several`: the one required field is a list, and takes all words.
+    """
+    if several:
+        if words.positional:
+            words.options[required[0]] = words.positional
+        return {}, "command line"
     expected = required or ["CONFIG.yaml"]
     if len(words.positional) > len(expected):
         raise ConfigError(f"got {' '.join(words.positional)!r}, expected only {' '.join(expected)} and --options")

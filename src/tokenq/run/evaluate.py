@@ -34,13 +34,24 @@ from tokenq.run.loaded import Loaded, load_run
 from tokenq.run.measure import Measurement, Rows, judged_episodes, own_vectors
 from tokenq.run.negotiate import negotiate
 from tokenq.run.off_policy import estimate_off_policy
+from tokenq.run.over_seeds import over_seeds, seeds_of
 
 
 def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, Any]:
     """Print and return, as JSON, the figures of the trained model, of its start, and known bounds.
 
     A run of a model that was handed over as an object has kept no start: `before` and the distance to it are null.
+    Of several runs, which differ by their seeds alone: means and intervals over runs, and the figures of each.
     """
+    if len(config.runs) == 1:
+        return _printed(_figures(config, given or Given()))
+    seeds = seeds_of(config.runs)
+    each = [_figures(replace(config, runs=[run]), given or Given()) for run in config.runs]
+    return _printed(over_seeds(config.runs, seeds, each))
+
+
+def _figures(config: EvaluateConfig, given: Given) -> dict[str, Any]:
+    """The figures of one run, where one that is not defined may be NaN."""
     if is_agent(config.run):
         return _agent(config)
     counted = _counted_in(config.run)
@@ -48,22 +59,22 @@ def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, An
         return _counted(config, counted)
     run = load_run(config.run, config.beta)
     if config.off_policy is not None:
-        return _printed(estimate_off_policy(config, config.off_policy, run))
+        return estimate_off_policy(config, config.off_policy, run)
     if config.gold is not None:
-        return _printed(_gold(config, Path(config.gold), run))
+        return _gold(config, Path(config.gold), run)
     if config.self_play is not None:
-        return _printed(negotiate(config, Path(config.self_play), run))
+        return negotiate(config, Path(config.self_play), run)
     if config.gif is not None:
         raise ConfigError(f"gif: {config.run} is a language model, which has no episode to look at; leave --gif out")
     measurement = _measurement(config, run)
     # Rows without prompts can be measured, not scored.
     scored = measurement is None or (_is_scored(run) and len(measurement.prompts) > 0)
-    data = _data(config, run, given or Given()) if scored else None
+    data = _data(config, run, given) if scored else None
     if measurement is None and (data is None or (data.rewards is None and data.game is None)):
         raise ConfigError(
             f"{config.run} was trained without a reward function, so there is nothing to score with; name --metrics"
         )
-    return _printed(_before_and_after(config, run, data, measurement))
+    return _before_and_after(config, run, data, measurement)
 
 
 def _before_and_after(
@@ -110,7 +121,7 @@ def _agent(config: EvaluateConfig) -> dict[str, Any]:
         film(trained.environment, network, config.seed, Path(config.gif))
     after = Episodes(trained.environment, config.eval_samples, config.seed).evaluate(network)
     after |= start_values(trained.environment, network, trained.objective.gamma)
-    return _printed({"run": config.run, "samples": config.eval_samples, "seed": config.seed, "after": after})
+    return {"run": config.run, "samples": config.eval_samples, "seed": config.seed, "after": after}
 
 
 def _counted_in(run: str) -> Path | None:
@@ -141,7 +152,7 @@ def _counted(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     episodes = judged_episodes(rows, source, Joint(tokenizer, [tokenizer.eos_token_id]), None)
     found = Answers(log_probabilities=[model.log_probabilities(e.tokens)[e.decisions] for e in episodes])
     after = with_intervals({"perplexity": Perplexity().score(found, config.seed)})
-    return _printed({"run": config.run, "seed": config.seed, "after": after})
+    return {"run": config.run, "seed": config.seed, "after": after}
 
 
 def _gold(config: EvaluateConfig, file: Path, run: Loaded) -> dict[str, Any]:

@@ -81,9 +81,15 @@ def _is_ours(path: Path, config: TrainConfig | ControlConfig) -> bool:
         return False
 
 
+def changes(old: Any, new: Any) -> list[str]:
+    """The settings that make two configurations two runs."""
+    before, after = to_mapping(old), to_mapping(new)
+    return [key for key in after if key not in _FREE and before.get(key) != after[key]]
+
+
 def _same_run(old: Any, new: Any, folder: Path) -> None:
     before, after = to_mapping(old), to_mapping(new)
-    changed = [key for key in after if key not in _FREE and before.get(key) != after[key]]
+    changed = changes(old, new)
     if changed:
         was = ", ".join(f"{key} {_short(before.get(key))} there and {_short(after[key])} here" for key in changed[:3])
         raise CheckpointError(f"output_dir: {folder} holds another run: {was}; use its settings, or another folder")
