@@ -45,6 +45,7 @@ from tokenq.nets.architectures import RotaryTransformer
 from tokenq.nets.loading import save_model
 from tokenq.nets.tokenizers import Words
 from tokenq.replay.rows import read_rows
+from tokenq.run.corpus import tokens_of
 from tokenq.run.drive import updates
 from tokenq.run.report import versions
 from tokenq.run.seeding import seed_everything
@@ -86,7 +87,7 @@ def make_start(data: Corpus, corpus: str, place: Path, seed: int) -> None:
     model = RotaryTransformer(layers=2, width=128, heads=4, context=CONTEXT[corpus]).build(tokenizer).eval()
     config = PretrainConfig(max_steps=200, per_device_train_batch_size=32)
     stage = Stage("pretraining", "pretrain", place / "pretrain", logging_steps=100, save_steps=200)
-    pretrain_model(model, tokenizer, texts, [], config, seed, stage)
+    pretrain_model(model, tokenizer, tokens_of(texts, tokenizer), [], config, seed, stage)
     save_model(model, tokenizer, place)
 
 

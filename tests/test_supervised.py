@@ -24,6 +24,7 @@ from tokenq.nets.likelihood import next_token_loss
 from tokenq.nets.pretext import Causal, Masked, SpanCorruption
 from tokenq.nets.tokenizers import Words
 from tokenq.ops.schedules import Decay
+from tokenq.run.corpus import tokens_of
 from tokenq.run.stage import Stage
 from tokenq.run.supervise import pretext, pretrain_model
 from tokenq.supervised import EarlyStopping, Fit, SupervisedLearner, mean_loss
@@ -177,7 +178,7 @@ def test_a_given_model_is_pretrained_on_what_suits_its_class_and_on_nothing_else
     model = make(len(tokenizer))
     assert type(pretext(PretrainConfig(), model)) is kind
     stage = Stage("pretraining", "pretrain", tmp_path, logging_steps=1, save_steps=9)
-    pretrain_model(model, tokenizer, texts, [], PretrainConfig(max_steps=2), 0, stage)
+    pretrain_model(model, tokenizer, tokens_of(texts, tokenizer), [], PretrainConfig(max_steps=2), 0, stage)
     assert "pretraining done" in capsys.readouterr().err
     for other in (Causal(), Masked(0.2), SpanCorruption(0.2)):
         config = PretrainConfig(max_steps=1, objective=other)
@@ -185,7 +186,7 @@ def test_a_given_model_is_pretrained_on_what_suits_its_class_and_on_nothing_else
             assert pretext(config, model) == other
             continue
         with pytest.raises(ConfigError, match=rf"pretrain.objective: got \w+ for {type(model).__name__}, expected "):
-            pretrain_model(model, tokenizer, texts, [], config, 0, stage)
+            pretrain_model(model, tokenizer, tokens_of(texts, tokenizer), [], config, 0, stage)
 
 
 def test_what_predicts_no_tokens_is_not_pretrained() -> None:

@@ -14,6 +14,7 @@ from tokenq.config.fields import docs_of, fields_of
 from tokenq.config.parse import from_file, parse
 from tokenq.config.prepare import PrepareConfig
 from tokenq.errors import ConfigError
+from tokenq.run import corpus
 
 TRANSLATORS = """
 def there(texts):
@@ -92,6 +93,26 @@ def test_the_folder_and_its_report(
     assert "rows read" in printed and "removed: near duplicate" in printed and str(out / "report.md") in printed
     page = (out / "report.md").read_text()
     assert "Removed, near duplicate: 1" in page and "Changed, control characters stripped: 1" in page
+
+
+def test_pretraining_reads_stored_tokens_and_refuses_those_of_another_tokenizer(
+    file: str, tmp_path: Path, checkpoint: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    model = checkpoint()
+    out = tmp_path / "out"
+    options = (
+        f"--files {file} --output_dir {out} --tokenise.tokenizer {model} --tokenise.max_length 40 --split.valid 0.2"
+    )
+    assert main(["prepare", *options.split()]) == 0
+    stage = ["--pretrain.max_steps", "2", "--pretrain.eval_steps", "1", "--model", model]
+    stage += ["--pretrain.dataset", str(out / "tokenised"), "--pretrain.eval_dataset", str(out / "tokenised" / "valid")]
+    monkeypatch.setattr(corpus, "tokens_of", lambda texts, tokenizer: pytest.fail("tokenised again"))
+    assert main(["pretrain", *stage, "--output_dir", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "model").is_dir()
+    capsys.readouterr()
+    other = ["--model", "null", "--pretrain.tokenizer.type", "words", "--pretrain.architecture.layers", "1"]
+    assert main(["pretrain", *stage, *other, "--output_dir", str(tmp_path / "other")]) == 2
+    assert "tokenised row 1: its input_ids are not those of the run's tokenizer" in capsys.readouterr().err
 
 
 def test_the_same_settings_give_the_same_bytes(file: str, tmp_path: Path, checkpoint: Callable[..., str]) -> None:

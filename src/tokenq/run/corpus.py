@@ -14,20 +14,24 @@ from tokenq.run.data import check_against, examples_of, made_rows, numbered_exam
 from tokenq.run.given import Given, Rows
 
 
-def pretraining_texts(config: TrainConfig, given: Given, tokenizer: Any) -> Sequence[str]:
-    """Whole texts: of `pretrain.dataset`, or what stands in the rows that the run learns from."""
-    return _texts(*_read(config, given), tokenizer)
+def pretraining_tokens(config: TrainConfig, given: Given, tokenizer: Any) -> list[list[int]]:
+    """The tokens of whole texts: of `pretrain.dataset`, or what stands in the rows that the run learns from."""
+    return _tokens(*_read(config, given), tokenizer)
 
 
 def tokenizer_texts(config: TrainConfig, given: Given) -> Sequence[str]:
-    """The same with prompts and completions apart: an encoder and a decoder read them apart as well."""
+    """The texts, with prompts and completions apart: an encoder and a decoder read them apart as well."""
     return [part for parts in _parts(*_read(config, given)) for part in parts]
 
 
-def held_out_texts(config: TrainConfig, tokenizer: Any) -> Sequence[str]:
-    """Texts to validate pretraining on; none if none are named."""
+def held_out_tokens(config: TrainConfig, tokenizer: Any) -> list[list[int]]:
+    """Those of texts to validate pretraining on; none if none are named."""
     source = config.pretrain.eval_dataset
-    return _texts(read_rows(source), source, tokenizer) if source is not None else []
+    return _tokens(read_rows(source), source, tokenizer) if source is not None else []
+
+
+CHECKED = 20
+"""Rows whose stored tokens are compared with their texts."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,36 @@ def _rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
     if isinstance(config.task, Game):
         return made_rows(config.task), tag(type(config.task))
     raise ConfigError("pretrain.dataset: got none, expected a file of texts to learn from")
+
+
+def tokens_of(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    """The tokens of texts, without an end."""
+    return [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+
+
+def _tokens(rows: Rows, source: str, tokenizer: Any) -> list[list[int]]:
+    """Tokens as `tokenq prepare` stored them, or those of the texts; without the end that pretraining adds.
+
+    Raises:
+        DataError: what is stored comes from another tokenizer.
+    """
+    if not all("input_ids" in row for row in rows):
+        return tokens_of(_texts(rows, source, tokenizer), tokenizer)
+    stored = [list(row["input_ids"]) for row in rows]
+    for number, (row, own) in enumerate(zip(rows[:CHECKED], stored, strict=False), 1):
+        anew = tokenizer(row["text"])["input_ids"] if isinstance(row.get("text"), str) else own
+        # A text that was cut keeps its end token, if it has one, in another place.
+        if own[:-1] != anew[: len(own) - 1]:
+            raise DataError(
+                f"{source} row {number}: its input_ids are not those of the run's tokenizer; prepare the rows "
+                "with that tokenizer, or name the texts"
+            )
+    for number, own in enumerate(stored, 1):
+        if own and max(own) >= len(tokenizer):
+            expected = f"expected tokens below {len(tokenizer)}, the size of the run's tokenizer"
+            raise DataError(f"{source} row {number}: got token {max(own)}, {expected}; prepare the rows with that")
+    end = tokenizer.eos_token_id
+    return [own[:-1] if own and own[-1] == end else own for own in stored]
 
 
 def _texts(rows: Rows, source: str, tokenizer: Any) -> list[str]:

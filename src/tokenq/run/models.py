@@ -16,7 +16,7 @@ from tokenq.nets.families import check_decides
 from tokenq.nets.language import plain
 from tokenq.nets.reference import Reference
 from tokenq.replay.codecs import Codec, Joint, Labelled, Paired, Spanned
-from tokenq.run.corpus import held_out_lessons, held_out_texts, lessons, pretraining_texts, tokenizer_texts
+from tokenq.run.corpus import held_out_lessons, held_out_tokens, lessons, pretraining_tokens, tokenizer_texts
 from tokenq.run.figures import draw_losses
 from tokenq.run.folder import alone, whole_folder
 from tokenq.run.given import Given
@@ -89,7 +89,7 @@ def _made_start(config: TrainConfig, given: Given, tokenizer: Any, model: Any, f
     taught = lessons(config, given) if config.finetune.max_steps > 0 else None
     valid = None if taught is None else held_out_lessons(config, taught)
     if config.pretrain.max_steps > 0:
-        texts, held_out = pretraining_texts(config, given, tokenizer), held_out_texts(config, tokenizer)
+        texts, held_out = pretraining_tokens(config, given, tokenizer), held_out_tokens(config, tokenizer)
         pretrain_model(model, tokenizer, texts, held_out, config.pretrain, config.seed, pretraining)
     model = deciding(model, config)
     if taught is not None:

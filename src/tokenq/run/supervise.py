@@ -37,27 +37,27 @@ def pretext(config: PretrainConfig, model: Any) -> Causal | Masked | SpanCorrupt
 def pretrain_model(
     model: Any,
     tokenizer: Any,
-    texts: Sequence[str],
-    held_out: Sequence[str],
+    texts: Sequence[list[int]],
+    held_out: Sequence[list[int]],
     config: PretrainConfig,
     seed: int,
     stage: Stage,
 ) -> None:
-    """Pretrain a model in place on texts, and validate on others, if there are any."""
+    """Pretrain a model in place on the tokens of texts, and validate on those of others, if there are any."""
     context = loading.context_length(model)
     objective = pretext(config, model)
 
-    def examples(texts: Sequence[str]) -> Examples:
-        found = _pieces(texts, tokenizer, config.block_size, context)
+    def examples(texts: Sequence[list[int]]) -> Examples:
+        found = _pieces(texts, tokenizer.eos_token_id, config.block_size, context)
         return Examples(objective.loss(model, found, tokenizer), len(found))
 
     valid = examples(held_out) if held_out else None
     drive_stage(stage, model, examples(texts), valid, config, seed)
 
 
-def _pieces(texts: Sequence[str], tokenizer: Any, block: int | None, context: int | None) -> list[list[int]]:
-    """Texts as tokens, each with its end; joined and cut into blocks, or cut where the context ends."""
-    tokens = [[*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for text in texts]
+def _pieces(texts: Sequence[list[int]], end: int, block: int | None, context: int | None) -> list[list[int]]:
+    """Each text with its end; joined and cut into blocks, or cut where the context ends."""
+    tokens = [[*text, end] for text in texts]
     if block is not None:
         if context is not None and block > context:
             raise ConfigError(f"pretrain.block_size: got {block}, expected at most {context}, the model's context")
