@@ -6,7 +6,7 @@
     │   ├── DataError        a file, row or column of the data
     │   ├── RewardError      a reward function that raised or answered wrongly
     │   └── CheckpointError  nothing whole to resume from, or another run's folder
-    └── Diverged             a loss or a parameter became NaN or infinite; the state was saved first
+    └── Diverged             a loss or a parameter became NaN or infinite
 
 Every message is one line: what was got, what was expected, what to do.
 """
@@ -37,4 +37,4 @@ class CheckpointError(UserError):
 
 
 class Diverged(TokenqError):
-    """A loss or gradient stopped being finite; the last good state was saved."""
+    """A loss or gradient stopped being finite. What was saved before is whole; Q-learning saves its last good state."""

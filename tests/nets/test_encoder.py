@@ -13,6 +13,8 @@ from transformers import (
     BertConfig,
     BertForQuestionAnswering,
     BertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
     MarianConfig,
     MarianMTModel,
     PreTrainedModel,
@@ -271,3 +273,20 @@ def test_a_guided_encoder_decides_what_its_heads_prefer(name: str) -> None:
         else:
             start = int(values[:, 0].argmax())
             assert actions == [start, start + int(values[start:, 1].argmax())]
+
+
+def test_a_language_model_with_a_classifiers_head_is_judged_where_it_has_read_everything() -> None:
+    torch.manual_seed(0)
+    size = {"vocab_size": V, "n_embd": WIDTH, "n_layer": 1, "n_head": 2, "pad_token_id": 0}
+    model = GPT2ForSequenceClassification(GPT2Config(num_labels=3, initializer_range=0.5, **size)).eval()
+    heads = q_heads(model, 1, True, 1.0, 0)
+    for head in (heads.q["first"], heads.value):
+        torch.nn.init.normal_(head.outer.weight)
+    network = EncoderQ(model, q_heads=heads)
+    batch = batch_of(EncoderQ(model), episodes_of("classifier"))
+    found = network(batch)
+    for row, episode in enumerate(episodes_of("classifier")):
+        last = model(input_ids=torch.tensor(episode.source)[None], output_hidden_states=True).hidden_states[-1][0, -1]
+        (values,) = heads.values(last)
+        assert torch.allclose(found.heads[0].values[row, 0], values, atol=1e-4)
+        assert torch.allclose(found.state_value[row, 0], heads.state_value(last), atol=1e-4)

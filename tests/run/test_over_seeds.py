@@ -59,9 +59,9 @@ def test_evaluate_takes_runs_that_differ_by_their_seeds(runs: list[str], capsys:
 def test_runs_that_differ_in_more_than_seeds_are_refused(
     runs: list[str], start: Start, online: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = str(start(online | {"seed": 5, "learning_rate": 0.001}))
+    other = str(start(online | {"seed": 5, "learning_rate": 0.001, "max_steps": 4}))
     refusals = {
-        (runs[0], other): f"{other} differs from {runs[0]} in learning_rate, expected in seed alone",
+        (runs[0], other): f"{other} differs from {runs[0]} in max_steps, learning_rate, expected in seed alone",
         (runs[0], runs[0]): f"{runs[0]} has the seed of one before it",
         (runs[0], str(tmp_path)): f"got {tmp_path}, expected the folder of a finished run",
         (*runs, "--gif", "a.gif"): "got 2 with gold, self_play or gif, which look at one",
@@ -70,3 +70,14 @@ def test_runs_that_differ_in_more_than_seeds_are_refused(
         capsys.readouterr()
         assert main(["evaluate", *words]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_figure_that_one_run_does_not_define_is_null(
+    runs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = iter([1.0, math.nan])
+    monkeypatch.setattr("tokenq.run.evaluate._figures", lambda config, given: {"after": {"reward": next(values)}})
+    capsys.readouterr()
+    assert main(["evaluate", *runs]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["after"]["reward"] is None and found["each"][1]["after"]["reward"] is None

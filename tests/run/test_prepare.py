@@ -14,7 +14,6 @@ from tokenq.config.fields import docs_of, fields_of
 from tokenq.config.parse import from_file, parse
 from tokenq.config.prepare import PrepareConfig
 from tokenq.errors import ConfigError
-from tokenq.run import corpus
 
 TRANSLATORS = """
 def there(texts):
@@ -96,19 +95,19 @@ def test_the_folder_and_its_report(
 
 
 def test_pretraining_reads_stored_tokens_and_refuses_those_of_another_tokenizer(
-    file: str, tmp_path: Path, checkpoint: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+    file: str, tmp_path: Path, checkpoint: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = checkpoint()
     out = tmp_path / "out"
-    options = (
-        f"--files {file} --output_dir {out} --tokenise.tokenizer {model} --tokenise.max_length 40 --split.valid 0.2"
-    )
+    options = f"--files {file} --output_dir {out} --tokenise.tokenizer {model} --split.valid 0.2"
     assert main(["prepare", *options.split()]) == 0
     stage = ["--pretrain.max_steps", "2", "--pretrain.eval_steps", "1", "--model", model]
+    texts = ["--pretrain.dataset", str(out / "train.jsonl"), "--pretrain.eval_dataset", str(out / "valid.jsonl")]
+    assert main(["pretrain", *stage, *texts, "--output_dir", str(tmp_path / "texts")]) == 0
     stage += ["--pretrain.dataset", str(out / "tokenised"), "--pretrain.eval_dataset", str(out / "tokenised" / "valid")]
-    monkeypatch.setattr(corpus, "tokens_of", lambda texts, tokenizer: pytest.fail("tokenised again"))
     assert main(["pretrain", *stage, "--output_dir", str(tmp_path / "run")]) == 0
-    assert (tmp_path / "run" / "model").is_dir()
+    for left in ("model/model.safetensors", "pretrain/metrics.jsonl"):
+        assert (tmp_path / "run" / left).read_bytes() == (tmp_path / "texts" / left).read_bytes()
     capsys.readouterr()
     other = ["--model", "null", "--pretrain.tokenizer.type", "words", "--pretrain.architecture.layers", "1"]
     assert main(["pretrain", *stage, *other, "--output_dir", str(tmp_path / "other")]) == 2

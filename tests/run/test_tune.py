@@ -201,13 +201,8 @@ def test_two_searches_do_not_share_a_folder(study: Study) -> None:
 
 
 def test_hopeless_and_diverging_trials_end_early(study: Study) -> None:
-    search = {"learning_rate": {"choices": [0.1, 1e6]}}
-    config = study(
-        {"learning_rate": STILL, "pretrain": SHAPE},
-        search=search,
-        trials=4,
-        pruner={"type": "median", "startup_trials": 1},
-    )
+    changes = {"search": {"learning_rate": {"choices": [0.1, 1e6]}}, "pruner": {"type": "median", "startup_trials": 1}}
+    config = study({"learning_rate": STILL, "pretrain": SHAPE}, trials=4, **changes)
     tune(config)
     first, *others = _trials(_folder(config))
     assert first.state.name == "COMPLETE" and {t.state.name for t in others} == {"PRUNED"}
@@ -217,6 +212,13 @@ def test_hopeless_and_diverging_trials_end_early(study: Study) -> None:
     stopped = next(t.number for t in others if t.params["learning_rate"] == "0.1")
     rows = (_folder(config) / "trials" / f"{stopped:04d}" / "seed-0" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["update"] for row in rows] == [1, 2]
+
+
+def test_a_pretraining_that_diverges_is_a_trial_without_a_score(study: Study) -> None:
+    config = study(search={"pretrain.learning_rate": {"choices": [1e30]}}, trials=2)
+    tune(config)
+    _, diverged = _trials(_folder(config))
+    assert diverged.state.name == "PRUNED" and "lower pretrain.learning_rate" in diverged.user_attrs["note"]
 
 
 def test_settings_that_do_not_go_together_are_a_trial_without_a_score(study: Study) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from tokenq.config.checks import at_least, not_negative, positive
+from tokenq.errors import ConfigError
 from tokenq.learning.optimisers import Optimiser
 from tokenq.learning.target import Full, HeadOnly, LastLayers
 from tokenq.nets.architectures import Encoder, EncoderDecoder, NGramModel, Recurrent, RotaryTransformer, Transformer
@@ -87,3 +88,5 @@ class FinetuneConfig:
         at_least(self, 1, "per_device_train_batch_size", "eval_steps", "patience")
         positive(self, "learning_rate")
         not_negative(self, "weight_decay")
+        if self.optim == "muon" and isinstance(self.scope, HeadOnly):
+            raise ConfigError("optim: got muon with scope head, which trains no matrix of a layer; expected adamw")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PreTrainedModel
 
 from tokenq.nets.action_values import Dense
 from tokenq.nets.generation import Policy, right_padded
@@ -33,6 +33,12 @@ def decision_count(model: nn.Module) -> int:
     return 1 if "ForSequenceClassification" in type(plain(model)).__name__ else 2
 
 
+def is_causal(model: PreTrainedModel) -> bool:
+    """Whether positions see only what stands before them, as in a language model that was given a classifier's head."""
+    config = type(model.config)
+    return config in MODEL_FOR_CAUSAL_LM_MAPPING and config not in MODEL_FOR_MASKED_LM_MAPPING
+
+
 class EncoderQ(nn.Module):
     """Action values of an `AutoModelForSequenceClassification` or an `AutoModelForQuestionAnswering`.
 
@@ -50,6 +56,7 @@ class EncoderQ(nn.Module):
         self.value_head = value_head
         self.q_heads = q_heads
         self.decisions = decision_count(model)
+        self.causal_body = is_causal(self.causal)
 
     @property
     def causal(self) -> PreTrainedModel:
@@ -71,7 +78,7 @@ class EncoderQ(nn.Module):
         undecided = texts.states < self.decisions
         value = None
         if self.value_head is not None:
-            value = torch.where(undecided, self.value_head(read.first)[texts.rows], 0.0)
+            value = torch.where(undecided, self.value_head(read.summary)[texts.rows], 0.0)
         model = Dense(self._values(read.logits, texts), value)
         if self.q_heads is None:
             return model
@@ -79,7 +86,8 @@ class EncoderQ(nn.Module):
         state = None
         if read.worth is not None:
             # A reader that has chosen where to start stands at that position.
-            place = torch.nn.functional.pad(texts.tokens[:, 1:], (1, 0)).clamp(0, read.worth.shape[1] - 1)
+            begin = torch.zeros_like(texts.tokens[:, :1]) if self.decisions == 1 else self._at(texts.source_attention)
+            place = torch.cat([begin, texts.tokens[:, 1:]], dim=1).clamp(0, read.worth.shape[1] - 1)
             state = torch.where(undecided, read.worth.gather(1, place)[texts.rows, texts.states], 0.0)
         return Guided(model, heads, valid, self.q_heads.beta, self.q_heads.top_k, state)
 
@@ -114,17 +122,22 @@ class EncoderQ(nn.Module):
             answer: Any = self.model(input_ids=source, attention_mask=heard, output_hidden_states=True)
             asked = [answer.logits] if self.decisions == 1 else [answer.start_logits, answer.end_logits]
             hidden = answer.hidden_states[-1]
-            return torch.stack(asked, dim=1).float(), hidden[:, 0], *self._judged(hidden)
+            summary = hidden.take_along_dim(self._at(heard).unsqueeze(-1), dim=1)
+            return torch.stack(asked, dim=1).float(), summary[:, 0], *self._judged(hidden, summary)
 
-        logits, first, *judged = by_length(read, (source, heard))
+        logits, summary, *judged = by_length(read, (source, heard))
         count = 0 if self.q_heads is None else len(self.q_heads.q)
-        return _Reading(logits, first, tuple(judged[:count]), judged[count] if len(judged) > count else None)
+        return _Reading(logits, summary, tuple(judged[:count]), judged[count] if len(judged) > count else None)
 
-    def _judged(self, hidden: Float[Tensor, "B E D"]) -> list[Tensor]:
+    def _at(self, heard: Int[Tensor, "B E"]) -> Int[Tensor, "B 1"]:
+        """The position that has read all of the source: the first one, or the last where none sees what follows."""
+        return heard.sum(1, keepdim=True) - 1 if self.causal_body else torch.zeros_like(heard[:, :1])
+
+    def _judged(self, hidden: Float[Tensor, "B E D"], summary: Float[Tensor, "B 1 D"]) -> list[Tensor]:
         """What the Q heads say, in the shape of logits, and what their head for V says of the positions."""
         if self.q_heads is None:
             return []
-        seen = hidden[:, :1] if self.decisions == 1 else hidden
+        seen = summary if self.decisions == 1 else hidden
         answers = self.q_heads.values(seen)
         judged = answers if self.decisions == 1 else [answer.transpose(1, 2) for answer in answers]
         worth = self.q_heads.state_value(seen)
@@ -150,11 +163,12 @@ class EncoderQ(nn.Module):
 class _Reading:
     """What an encoder says of its sources, over labels [B, 1, A] or over starts and ends [B, 2, E].
 
-    `logits` are the model's, `heads` its Q heads'; `first` is the first hidden state, `worth` is V of the positions.
+    `logits` are the model's, `heads` its Q heads'; `summary` is the hidden state that has read everything, `worth` is V
+    of the positions.
     """
 
     logits: Float[Tensor, "B C A"]
-    first: Float[Tensor, "B D"]
+    summary: Float[Tensor, "B D"]
     heads: tuple[Float[Tensor, "B C A"], ...]
     worth: Float[Tensor, "B P"] | None
 

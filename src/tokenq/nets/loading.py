@@ -117,11 +117,14 @@ def load_model(path: str, dtype: str = "float32", trust_remote_code: bool = Fals
 
 
 def loaded_by(model: PreTrainedModel) -> tuple[str, bool]:
-    """The name of the Auto class that loads a saved model, and whether code of its own is saved with it."""
-    config: Any = model.config
-    config.architectures = config.architectures or [type(model).__name__]
+    """The class that loads a saved model, an Auto class if there is one; whether the model brings code of its own."""
+    config: Any = copy.copy(model.config)
+    config.architectures = [type(model).__name__]
     own = type(model)._auto_class is not None or bool(getattr(config, "auto_map", None))
-    return family(config).__name__, own
+    try:
+        return family(config).__name__, own
+    except ConfigError:
+        return type(model).__name__, own
 
 
 def q_network(model: nn.Module, value_head: ValueHead | None = None, q_heads: QHeads | None = None) -> QNetwork:

@@ -10,7 +10,7 @@ from tokenq.envs.examples import Numbered
 from tokenq.envs.text import Game
 from tokenq.errors import ConfigError, DataError
 from tokenq.replay.rows import read_rows
-from tokenq.run.data import check_against, examples_of, made_rows, numbered_examples
+from tokenq.run.data import check_against, is_scored, made_rows, numbered_examples
 from tokenq.run.given import Given, Rows
 
 
@@ -86,7 +86,9 @@ def _rows(config: TrainConfig, given: Given) -> tuple[Rows, str]:
         return [dict(row) for row in given.rows], "train_dataset"
     source = config.dataset or config.prompt_dataset or config.finetune.dataset
     if source is not None:
-        return examples_of(config, source), source
+        if source == config.dataset and all(map(is_scored, rows := read_rows(source))):
+            return rows, source
+        return [row for _, row in numbered_examples(config, source)], source
     if isinstance(config.task, MadeTask):
         return config.task.answers(), tag(type(config.task))
     if isinstance(config.task, Game):
@@ -100,28 +102,36 @@ def tokens_of(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
 
 
 def _tokens(rows: Rows, source: str, tokenizer: Any) -> list[list[int]]:
-    """Tokens as `tokenq prepare` stored them, or those of the texts; without the end that pretraining adds.
+    """Tokens of texts as `tokenq prepare` stored them, or else anew; without those that a tokenizer puts around a text.
 
     Raises:
         DataError: what is stored comes from another tokenizer.
     """
-    if not all("input_ids" in row for row in rows):
+    if not all("input_ids" in row and "labels" not in row and isinstance(row.get("text"), str) for row in rows):
         return tokens_of(_texts(rows, source, tokenizer), tokenizer)
-    stored = [list(row["input_ids"]) for row in rows]
-    for number, (row, own) in enumerate(zip(rows[:CHECKED], stored, strict=False), 1):
-        anew = tokenizer(row["text"])["input_ids"] if isinstance(row.get("text"), str) else own
-        # A text that was cut keeps its end token, if it has one, in another place.
-        if own[:-1] != anew[: len(own) - 1]:
+    before, after = _around(rows[0]["text"], tokenizer)
+    stored = [list(row["input_ids"])[before:] for row in rows]
+    stored = [own[: len(own) - after] for own in stored]
+    anew = tokens_of([row["text"] for row in rows[:CHECKED]], tokenizer)
+    for number, (own, expected) in enumerate(zip(stored, anew, strict=False), 1):
+        if own != expected[: len(own)]:  # which may have been cut
             raise DataError(
                 f"{source} row {number}: its input_ids are not those of the run's tokenizer; prepare the rows "
                 "with that tokenizer, or name the texts"
             )
     for number, own in enumerate(stored, 1):
         if own and max(own) >= len(tokenizer):
-            expected = f"expected tokens below {len(tokenizer)}, the size of the run's tokenizer"
-            raise DataError(f"{source} row {number}: got token {max(own)}, {expected}; prepare the rows with that")
-    end = tokenizer.eos_token_id
-    return [own[:-1] if own and own[-1] == end else own for own in stored]
+            allowed = f"expected tokens below {len(tokenizer)}, the size of the run's tokenizer"
+            raise DataError(f"{source} row {number}: got token {max(own)}, {allowed}; prepare the rows with that")
+    return stored
+
+
+def _around(text: str, tokenizer: Any) -> tuple[int, int]:
+    """How many tokens the tokenizer puts before and after a text."""
+    (inner,), whole = tokens_of([text], tokenizer), tokenizer(text)["input_ids"]
+    added = len(whole) - len(inner)
+    before = next((n for n in range(added + 1) if whole[n : n + len(inner)] == inner), 0)
+    return before, added - before
 
 
 def _texts(rows: Rows, source: str, tokenizer: Any) -> list[str]:

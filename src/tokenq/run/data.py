@@ -177,12 +177,9 @@ def numbered_examples(config: TrainConfig, source: str) -> Sequence[Numbered]:
     return found
 
 
-def examples_of(config: TrainConfig, source: str) -> Rows:
-    """The same without the numbers; scored episodes, which are no rows of a task, as they are."""
-    rows = read_rows(source)
-    if all(SCORES & row.keys() and ANSWERS & row.keys() for row in rows):
-        return rows
-    return [row for _, row in numbered_examples(config, source)]
+def is_scored(row: Mapping[str, Any]) -> bool:
+    """Whether a row is an episode with its score, and none of a task's."""
+    return bool(SCORES & row.keys() and ANSWERS & row.keys())
 
 
 def check_against(config: TrainConfig, train: Rows, evaluated: Sequence[Numbered], source: str) -> None:

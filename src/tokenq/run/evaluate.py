@@ -26,7 +26,7 @@ from tokenq.replay.codecs import Joint
 from tokenq.replay.rows import read_rows
 from tokenq.run.acting import evaluator_of
 from tokenq.run.control import is_agent, load_agent
-from tokenq.run.data import Data, check_against, examples_of, load_data, numbered_examples, numbered_prompts
+from tokenq.run.data import Data, check_against, load_data, numbered_examples, numbered_prompts
 from tokenq.run.film import film
 from tokenq.run.folder import CONFIG
 from tokenq.run.given import Given
@@ -108,6 +108,8 @@ def _printed(figures: dict[str, Any]) -> dict[str, Any]:
 def _defined(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _defined(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_defined(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -234,4 +236,4 @@ def _check_known(config: TrainConfig, rows: Rows, source: str) -> None:
     """Raise `DataError`, with file and row, for something evaluated that none of the run's own rows teach."""
     teaching = [file for file in (config.finetune.dataset, config.prompt_dataset) if file is not None]
     if config.row_task is not None and teaching:
-        check_against(config, [row for file in teaching for row in examples_of(config, file)], rows, source)
+        check_against(config, [row for file in teaching for _, row in numbered_examples(config, file)], rows, source)

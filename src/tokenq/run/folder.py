@@ -19,11 +19,12 @@ from tokenq.run.report import write_text
 
 CONFIG = "config.yaml"
 
-# What may change between a run and its continuation without making it another run.
-_FREE = frozenset(
-    "resume max_steps environment_steps save_steps save_total_limit logging_steps eval_steps log_completions report_to "
-    "output_dir".split()
+# What changes nothing that is learned.
+_BESIDE = frozenset(
+    "resume save_steps save_total_limit logging_steps eval_steps log_completions report_to output_dir".split()
 )
+# What may change between a run and its continuation without making it another run.
+_FREE = _BESIDE | {"max_steps", "environment_steps"}
 
 
 def run_folder(config: TrainConfig | ControlConfig, name: str) -> Path:
@@ -81,15 +82,15 @@ def _is_ours(path: Path, config: TrainConfig | ControlConfig) -> bool:
         return False
 
 
-def changes(old: Any, new: Any) -> list[str]:
-    """The settings that make two configurations two runs."""
+def changes(old: Any, new: Any, free: frozenset[str] = _BESIDE) -> list[str]:
+    """The settings in which two configurations differ, but for those that change nothing that is learned."""
     before, after = to_mapping(old), to_mapping(new)
-    return [key for key in after if key not in _FREE and before.get(key) != after[key]]
+    return [key for key in after if key not in free and before.get(key) != after[key]]
 
 
 def _same_run(old: Any, new: Any, folder: Path) -> None:
     before, after = to_mapping(old), to_mapping(new)
-    changed = changes(old, new)
+    changed = changes(old, new, _FREE)
     if changed:
         was = ", ".join(f"{key} {_short(before.get(key))} there and {_short(after[key])} here" for key in changed[:3])
         raise CheckpointError(f"output_dir: {folder} holds another run: {was}; use its settings, or another folder")

@@ -1,6 +1,7 @@
 """The language model of a run: loaded, made and pretrained, or handed over."""
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from tokenq.run.supervise import finetune_model, pretrain_model
 
 START = "start"
 """Folder of a run for the model that was made in it; a resumed run reads it instead of making it again."""
+TOKENIZER = "tokenizer"
+"""Folder for a tokenizer that was trained in the run, until the one in `START` takes its place: not every kind of
+tokenizer comes out the same when it is trained again."""
 
 
 def load_tokenizer(config: TrainConfig, given: Given, folder: Path) -> Any:
@@ -33,8 +37,9 @@ def load_tokenizer(config: TrainConfig, given: Given, folder: Path) -> Any:
     if given.tokenizer is not None:
         tokenizer = loading.with_chat_template(given.tokenizer, config.chat_template)
         return loading.checked_tokenizer(tokenizer, "processing_class")
-    if start.is_dir():
-        return loading.load_tokenizer(str(start), config.chat_template)
+    for made in (start, folder / TOKENIZER):
+        if made.is_dir():
+            return loading.load_tokenizer(str(made), config.chat_template)
     if config.model is not None:
         return loading.load_tokenizer(config.model, config.chat_template, config.trust_remote_code)
     if given.model is not None:
@@ -75,15 +80,28 @@ def make_start(config: TrainConfig, given: Given, tokenizer: Any, model: Any, fo
         Diverged: the loss of a stage is not finite.
     """
     if (folder / START).is_dir():
+        _forget(config, folder)
         return model
     with alone(folder, wait=False):
         return _made_start(config, given, tokenizer, model, folder)
+
+
+def _forget(config: TrainConfig, folder: Path) -> None:
+    """Drop what was kept for stages to go on from, now that there is the model which they leave."""
+    for stage in stages_of(config, folder):
+        stage.forget()
+    if (folder / TOKENIZER).is_dir():
+        shutil.rmtree(folder / TOKENIZER)
 
 
 def _made_start(config: TrainConfig, given: Given, tokenizer: Any, model: Any, folder: Path) -> Any:
     start = folder / START
     _check_stages(config, model)
     pretraining, finetuning = stages_of(config, folder)
+    supervised = config.pretrain.max_steps > 0 or config.finetune.max_steps > 0
+    if supervised and config.model is None and given.model is None and not (folder / TOKENIZER).is_dir():
+        with whole_folder(folder / TOKENIZER) as place:
+            tokenizer.save_pretrained(place)
     found = model
     # Read before anything is trained: a bad row should not cost the pretraining.
     taught = lessons(config, given) if config.finetune.max_steps > 0 else None
@@ -95,7 +113,6 @@ def _made_start(config: TrainConfig, given: Given, tokenizer: Any, model: Any, f
     if taught is not None:
         codec = codec_of(model, tokenizer, config.turns_seen)
         model = finetune_model(model, codec, taught, valid, config.finetune, config.seed, finetuning)
-    supervised = config.pretrain.max_steps > 0 or config.finetune.max_steps > 0
     if supervised:
         made = {stage.name: stage.metrics for stage in (pretraining, finetuning) if stage.metrics.is_file()}
         draw_losses(made, folder / "losses.png")
@@ -104,8 +121,7 @@ def _made_start(config: TrainConfig, given: Given, tokenizer: Any, model: Any, f
         return model
     with whole_folder(start) as place:
         loading.save_model(model, tokenizer, place)
-    pretraining.forget()
-    finetuning.forget()
+    _forget(config, folder)
     # Read back, so that number type and bytes are those that a resumed run starts from.
     return loading.load_model(str(start), config.dtype)
 

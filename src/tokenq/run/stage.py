@@ -120,13 +120,13 @@ def drive_stage(
         raise ConfigError(f"{stage.key}.{error}") from error
     underway = _Underway(learner, EarlyStopping(model, config.patience), [])
     validation = None if valid is None else Validation(valid, config.eval_steps)
-    with refusals_named(stage.folder), Progress(config.max_steps) as progress:
-        offset = _begin(stage, underway, progress)
-        if underway.done:
-            return
-        progress.say(f"{stage.name} on {train.count:,} texts")
-        progress.advance(learner.update)
-        with MetricsFile(stage.metrics, offset) as metrics:
+    with refusals_named(stage.folder):
+        offset = _begin(stage, underway)
+        with Progress(config.max_steps, learner.update) as progress, MetricsFile(stage.metrics, offset) as metrics:
+            if underway.done:
+                return progress.say(f"{stage.name} was done")
+            where = "" if learner.update == 0 else f", on from update {learner.update}"
+            progress.say(f"{stage.name} on {train.count:,} texts{where}")
             _make_updates(stage, underway, validation, metrics, progress)
             progress.say(_ending(stage, underway))
             underway.stopping.keep_best()
@@ -145,15 +145,12 @@ def _fit(config: PretrainConfig | FinetuneConfig) -> Fit:
     )
 
 
-def _begin(stage: Stage, underway: _Underway, progress: Progress) -> int | None:
+def _begin(stage: Stage, underway: _Underway) -> int | None:
     """Go back to the newest whole checkpoint; the bytes of metrics that belong to it, None where there is none."""
     stage.folder.mkdir(parents=True, exist_ok=True)
     found, skipped = checkpoint.newest_whole(stage.checkpoints)
     if found is not None:
-        offset = underway.restore(found.folder)
-        what = "was done" if underway.done else f"goes on from update {found.update}"
-        progress.say(f"{stage.name} {what}")
-        return offset
+        return underway.restore(found.folder)
     if skipped:
         raise CheckpointError(f"{stage.checkpoints}: {skipped[0]}; remove that folder to repeat {stage.name}")
     return None

@@ -27,7 +27,7 @@ from tokenq.run.models import START
 from tokenq.run.session import Session
 from tokenq.run.train import finished, prepare
 
-KEPT = frozenset({CONFIG, "summary.json", "metrics.jsonl", "curves.png"})
+KEPT = frozenset({CONFIG, "summary.json", "metrics.jsonl", "curves.png", "pretrain", "finetune", "losses.png"})
 """What stays of the runs of a trial that is not the best one."""
 PREFIX = "eval_"
 
@@ -103,6 +103,9 @@ def run_trial(job: Job) -> Generator[Event, None, None]:
                     if job.is_default:
                         raise
                     yield Refused(str(error))
+                    return
+                except (Diverged, torch.OutOfMemoryError) as error:
+                    yield Refused(" ".join(str(error).split()))
                     return
                 try:
                     for event in _evaluations(session, job.metric, log):
