@@ -202,12 +202,23 @@ def from_trl(name: str, start: Path, data: Corpus, seed: int, rate: float) -> li
     return watch.reached
 
 
-METHODS: dict[str, tuple[Callable[..., list[float]], float]] = {
-    "soft": (soft, 1e-3),
-    "reinforce": (reinforce, 1e-3),
-    "grpo": (partial(from_trl, "GRPO"), 1e-3),
-    "rloo": (partial(from_trl, "RLOO"), 1e-3),
+METHODS: dict[str, Callable[..., list[float]]] = {
+    "soft": soft,
+    "reinforce": reinforce,
+    "grpo": partial(from_trl, "GRPO"),
+    "rloo": partial(from_trl, "RLOO"),
 }
+RATES: dict[str, dict[str, float]] = {
+    "soft": {},
+    "reinforce": {"ag_news": 3e-4},
+    "grpo": {"ag_news": 3e-4},
+    "rloo": {"ag_news": 3e-4},
+}
+"""Learning rates where 1e-3 is not the best of those tried on development texts."""
+
+
+def rate_of(method: str, corpus: str) -> float:
+    return RATES[method].get(corpus, 1e-3)
 
 
 def draw() -> None:
@@ -263,13 +274,14 @@ def main() -> None:
                             make_start(data, corpus, start, seed)
                             model = AutoModelForCausalLM.from_pretrained(start).eval()
                             before = accuracy(model, AutoTokenizer.from_pretrained(start), data)
-                        learn, rate = METHODS[method]
-                        curve = [before, *learn(start, data, seed, arguments.rate or rate)]
-                        print(key, arguments.rate or rate, [round(value, 3) for value in curve], flush=True)
+                        rate = arguments.rate or rate_of(method, corpus)
+                        curve = [before, *METHODS[method](start, data, seed, rate)]
+                        print(key, rate, [round(value, 3) for value in curve], flush=True)
                         if arguments.rate is None:
                             # Another process may have written since.
                             found = json.loads(RESULT.read_text()) if RESULT.is_file() else {"runs": {}}
                             found["runs"][key] = curve
+                            found["rates"] = {c: {m: rate_of(m, c) for m in METHODS} for c in NAMES}
                             found["versions"] = versions()
                             RESULT.write_text(json.dumps(found, indent=1) + "\n")
                     progress.advance(task)
