@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import matplotlib
 
@@ -43,6 +44,7 @@ from tokenq.learning.target import TargetConfig
 from tokenq.learning.values import Head
 from tokenq.nets.architectures import RotaryTransformer
 from tokenq.nets.loading import save_model
+from tokenq.nets.ragged import by_length
 from tokenq.nets.tokenizers import Words
 from tokenq.replay.rows import read_rows
 from tokenq.run.corpus import tokens_of
@@ -110,8 +112,12 @@ def prompts(tokenizer: Any, part: Sequence[dict[str, Any]]) -> tuple[torch.Tenso
 
 def next_words(model: Any, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """Logits after each prompt; what is padded comes later and is not seen."""
-    body: Any = model.get_decoder()
-    hidden = body(input_ids=ids).last_hidden_state[torch.arange(len(ids)), lengths - 1]
+
+    def read(ids: torch.Tensor, heard: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        hidden = model.get_decoder()(input_ids=ids).last_hidden_state
+        return (hidden[torch.arange(len(ids)), heard.sum(1) - 1],)
+
+    (hidden,) = by_length(read, (ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()))
     logits: torch.Tensor = model.get_output_embeddings()(hidden)
     return logits
 
@@ -198,7 +204,9 @@ def from_trl(name: str, start: Path, data: Corpus, seed: int, rate: float) -> li
             model=AutoModelForCausalLM.from_pretrained(start), reward_funcs=data.task.reward, args=args,
             train_dataset=asked, processing_class=tokenizer, callbacks=[watch],
         )  # fmt: skip
-        trainer.train()
+        # Without Triton TRL 1.16 scores every position of a prompt to keep the one that was asked for.
+        with patch("trl.trainer.utils._use_triton", return_value=True):
+            trainer.train()
     return watch.reached
 
 
