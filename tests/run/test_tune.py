@@ -121,7 +121,10 @@ def test_only_the_best_trial_keeps_what_it_takes_to_go_on(whole: Path) -> None:
     best = min(_trials(whole), key=lambda t: t.value)
     assert kept == [f"{best.number:04d}"]
     lean = {"config.yaml", "summary.json", "metrics.jsonl", "curves.png"}
-    assert all({p.name for p in run.iterdir()} == lean for run in runs if run.parent.name not in kept)
+    taught = {"pretrain", "losses.png"}  # by the trial that made the start of all
+    names = {run.parent.name: {p.name for p in run.iterdir()} for run in runs}
+    assert names["0000"] >= taught
+    assert all(found - taught == lean for trial, found in names.items() if trial not in kept)
 
 
 def test_all_trials_start_from_one_pretrained_model(whole: Path) -> None:
