@@ -52,7 +52,8 @@ class SupervisedLearner:
         self._loss = loss
         self._examples = examples
         self._generator = torch.Generator().manual_seed(seed)
-        self._optimisers = optimisers(trained(model), settings.optim, settings.learning_rate, settings.weight_decay)
+        self._trained = trained(model)
+        self._optimisers = optimisers(self._trained, settings.optim, settings.learning_rate, settings.weight_decay)
 
     def step(self) -> Step:
         """Make the next update.
@@ -70,7 +71,7 @@ class SupervisedLearner:
         value = self._loss(chosen, self._generator)
         value.backward()
         self._model.eval()
-        norm = torch.nn.utils.clip_grad_norm_(trained(self._model).values(), settings.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self._trained.values(), settings.max_grad_norm)
         step = Step(float(value.detach()), float(norm), rate)
         if not (math.isfinite(step.loss) and math.isfinite(step.grad_norm)):
             raise Diverged(f"update {self.update + 1}: got loss {step.loss} and gradient norm {step.grad_norm}")
@@ -83,7 +84,7 @@ class SupervisedLearner:
     def state(self) -> dict[str, Any]:
         """What the updates to come depend on, but for the random stream of dropout."""
         return {
-            "parameters": {name: parameter.detach() for name, parameter in trained(self._model).items()},
+            "parameters": {name: parameter.detach() for name, parameter in self._trained.items()},
             "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
             "generator": self._generator.get_state(),
             "update": self.update,

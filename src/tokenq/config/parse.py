@@ -10,11 +10,11 @@ repeated, one item each.
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar
 
 import yaml
 
-from tokenq.config.fields import fields_of, tag
+from tokenq.config.fields import fields_of, item, tag
 from tokenq.config.help import print_help
 from tokenq.config.resolve import Resolution
 from tokenq.errors import ConfigError
@@ -44,7 +44,7 @@ def parse(argv: Sequence[str], cls: type[C], prog: str = "tokenq") -> C:
     words = _sort(argv)
     wanted = [spec for spec in fields_of(cls) if spec.default is MISSING]
     required = [spec.name for spec in wanted]
-    several = len(wanted) == 1 and get_origin(wanted[0].hint) is list
+    several = len(wanted) == 1 and item(wanted[0].hint) is not None
     mapping, source = _positionals(words, required, several)
     resolution = Resolution(cls, mapping, source, words.options)
     for key in words.bare:

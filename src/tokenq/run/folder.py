@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
@@ -17,6 +17,7 @@ from tokenq.config.train import TrainConfig
 from tokenq.errors import CheckpointError, ConfigError
 from tokenq.run.report import write_text
 
+C = TypeVar("C")
 CONFIG = "config.yaml"
 
 # What changes nothing that is learned.
@@ -61,6 +62,14 @@ def claim(folder: Path, config: TrainConfig | ControlConfig) -> None:
     except OSError as error:
         advice = "free the disk or choose another folder"
         raise CheckpointError(f"output_dir: {folder} cannot be written ({error}); {advice}") from error
+
+
+def finished_config(cls: type[C], run: str) -> C:
+    """The configuration of a finished run; raises `CheckpointError` if `run` is not the folder of one."""
+    folder = Path(run)
+    if not (folder / CONFIG).is_file() or not (folder / "model").is_dir():
+        raise CheckpointError(f"got {run}, expected the folder of a finished run, with {CONFIG} and model/ in it")
+    return from_file(cls, folder / CONFIG)
 
 
 def _there(path: Path, config: TrainConfig | ControlConfig) -> TrainConfig | ControlConfig:

@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from tokenq.acting.rollout import Writer
-from tokenq.config.parse import from_file
 from tokenq.config.train import TrainConfig
-from tokenq.errors import CheckpointError, ConfigError
+from tokenq.errors import ConfigError
 from tokenq.learning.offline import Guided
 from tokenq.nets import loading
 from tokenq.nets.encoder import QNetwork
 from tokenq.nets.ngram import HEADER
 from tokenq.run.control import is_agent
-from tokenq.run.folder import CONFIG
+from tokenq.run.folder import finished_config
 from tokenq.run.models import START, codec_of
 
 
@@ -50,9 +49,7 @@ def load_run(run: str, beta: float | None = None) -> Loaded:
             f"got {run}, which is an n-gram model, expected the run of a language model that writes; of this one "
             "perplexity alone can be measured: tokenq evaluate RUN --metrics perplexity --dataset FILE"
         )
-    if not (folder / CONFIG).is_file() or not model.is_dir():
-        raise CheckpointError(f"got {run}, expected the folder of a finished run, with {CONFIG} and model/ in it")
-    config = replace(from_file(TrainConfig, folder / CONFIG), resume=False)
+    config = replace(finished_config(TrainConfig, run), resume=False)
     trusted = config.trust_remote_code
     tokenizer = loading.load_tokenizer(str(model), config.chat_template, trusted)
     q_heads = None

@@ -1,18 +1,16 @@
 """Several runs of one configuration that differ by their seeds: their figures together, with intervals over runs."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tokenq.config.control import ControlConfig
-from tokenq.config.parse import from_file
 from tokenq.config.train import TrainConfig
-from tokenq.errors import CheckpointError, ConfigError
+from tokenq.errors import ConfigError
 from tokenq.evaluation.intervals import mean_with_interval
 from tokenq.run.control import is_agent
-from tokenq.run.folder import CONFIG, changes
+from tokenq.run.folder import changes, finished_config
 
 WHEN = ("before", "after", "gain")
 """What a run is measured at, and the difference where it is estimated by itself."""
@@ -42,10 +40,7 @@ def seeds_of(runs: Sequence[str]) -> list[int]:
 
 
 def _config(run: str) -> TrainConfig | ControlConfig:
-    path = Path(run) / CONFIG
-    if not path.is_file():
-        raise CheckpointError(f"got {run}, expected the folder of a finished run, with {CONFIG} and model/ in it")
-    return from_file(ControlConfig, path) if is_agent(run) else from_file(TrainConfig, path)
+    return finished_config(ControlConfig, run) if is_agent(run) else finished_config(TrainConfig, run)
 
 
 def over_seeds(runs: Sequence[str], seeds: Sequence[int], each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
