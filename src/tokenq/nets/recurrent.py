@@ -105,7 +105,9 @@ class RecurrentPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Gate by gate: Glorot & Bengio 2010 for inputs, Saxe et al. 2014 for states; biases are zero.
 
-        Only an LSTM's forget gates start with a bias of 1 (Jozefowicz et al. 2015, section 2.3).
+        All start by remembering. Nothing but its state matrix can make a plain RNN do so: it is the identity (Le et al.
+        2015, section 2); an orthogonal one turns a word into something else at every step. An LSTM's forget gates have
+        a bias of 1 (Jozefowicz et al. 2015, section 2.3).
         """
         if not isinstance(module, nn.RNNBase):
             super()._init_weights(module)  # type: ignore[no-untyped-call]
@@ -117,7 +119,7 @@ class RecurrentPreTrainedModel(PreTrainedModel):
                 if name.startswith("weight_ih"):
                     init.xavier_uniform_(gate)
                 elif name.startswith("weight_hh"):
-                    init.orthogonal_(gate)
+                    (init.eye_ if isinstance(module, nn.RNN) else init.orthogonal_)(gate)
                 else:
                     forget = isinstance(module, nn.LSTM) and name.startswith("bias_ih") and i == 1
                     init.constant_(gate, 1.0 if forget else 0.0)
