@@ -62,8 +62,12 @@ def test_what_is_read_is_what_the_models_say(networks: tuple[LanguageQ, Language
     vectors = (weight - weight.mean(0)) / weight.std(0)
     for number, (found, given) in enumerate(zip(logged, episodes, strict=True)):
         np.testing.assert_allclose(found.log_ratio, theirs[0][number] - theirs[1][number], atol=1e-5)
-        logits = policy.causal(torch.from_numpy(given.tokens)[None]).logits[0, given.states]
-        torch.testing.assert_close(found.expected, logits.softmax(-1).detach() @ vectors, atol=1e-4, rtol=1e-4)
+        tokens = torch.from_numpy(given.tokens)[None]
+        p, q = (net.causal(tokens).logits[0, given.states].softmax(-1).detach() for net in (policy, reference))
+        torch.testing.assert_close(found.expected, p @ vectors, atol=1e-4, rtol=1e-4)
+        beyond = vectors - found.expected[:, None]
+        least = torch.minimum(p, q)[..., None]
+        torch.testing.assert_close(found.shared, (least * beyond).sum(1), atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(found.actions, vectors[given.actions])
         assert found.rewards.tolist() == np.nan_to_num(given.rewards).tolist()
         assert list(found.turns) == [0, 2]

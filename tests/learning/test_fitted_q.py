@@ -1,6 +1,7 @@
 """Fitted Q evaluation: targets worked by hand, and a process whose values are known."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from tokenq.learning.sync import Periodic
 STATES, ACTIONS, STEPS = 3, 2, 3
 EVALUATED = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]])
 BEHAVIOUR = np.array([[0.5, 0.5], [0.6, 0.4], [0.3, 0.7]])
+# What both do, less as often what the evaluated policy does: action vectors are one-hot.
+SHARED = np.minimum(EVALUATED, BEHAVIOUR) - np.minimum(EVALUATED, BEHAVIOUR).sum(1, keepdims=True) * EVALUATED
 NEXT = np.array([[1, 2], [2, 0], [0, 1]])
 REWARD = np.array([[1.0, -1.0], [0.5, 2.0], [0.0, 3.0]])
 
@@ -29,6 +32,7 @@ def one(log_ratio: float, terminated: bool) -> Logged:
         states=column,
         actions=torch.tensor([[0.5], [1.0]]),
         expected=torch.zeros(3, 1),
+        shared=torch.tensor([[8.0], [0.25], [8.0]]),
         log_ratio=torch.tensor([0.0, log_ratio]),
         rewards=torch.tensor([10.0, 20.0]),
         terminated=terminated,
@@ -39,18 +43,29 @@ def one(log_ratio: float, terminated: bool) -> Logged:
     ("lam", "ratio", "trace"), [(0.0, 1.0, 0.0), (1.0, 1.0, 1.0), (0.5, 0.5, 0.25), (1.0, 9.0, 1.0)]
 )
 def test_targets_by_hand(lam: float, ratio: float, trace: float) -> None:
-    """V̄ is 1, 2, 4 and Q̄ of what was taken 1.5, 3; the second target is 20 + ½·4 if the text was cut off."""
+    """V̄ is 1, 2, 4, what both do is 0.25 better in the second state; 20 + ½·4 follows if the text was cut off."""
     batch = padded([one(math.log(ratio), terminated=False), one(math.log(ratio), terminated=True)])
     targets = FittedQ(lam=lam).targets(added, batch, 0.5)
     for row, last in enumerate((22.0, 20.0)):
-        assert targets[row].tolist() == pytest.approx([10 + 0.5 * (2 + trace * (last - 3)), last])
+        assert targets[row].tolist() == pytest.approx([10 + 0.5 * (2 + trace * (last - 2) - lam * 0.25), last])
+
+
+def test_where_the_policy_is_the_behaviour_the_target_is_the_logged_return() -> None:
+    """Whatever the fitted values say, and whether or not who wrote the log did as the behaviour would."""
+    torch.manual_seed(0)
+    head = ActionHead(1, 1, start=3.0)
+    nn.init.normal_(head.outer.weight)
+    same = replace(one(0.0, terminated=True), shared=torch.zeros(3, 1))
+    torch.testing.assert_close(FittedQ().targets(head, padded([same]), 0.5), torch.tensor([[20.0, 20.0]]))
 
 
 def test_padding_changes_no_target() -> None:
     torch.manual_seed(0)
     head = ActionHead(1, 1, start=3.0)
     nn.init.normal_(head.outer.weight)
-    long = Logged(torch.randn(5, 1), torch.randn(4, 1), torch.randn(5, 1), torch.randn(4), torch.randn(4), True)
+    vectors, numbers = (torch.randn(5, 1) for _ in range(3)), (torch.randn(4) for _ in range(2))
+    states, expected, shared = vectors
+    long = Logged(states, torch.randn(4, 1), expected, shared, *numbers, terminated=True)
     alone = FittedQ().targets(head, padded([one(0.1, terminated=True)]), 0.9)
     together = FittedQ().targets(head, padded([one(0.1, terminated=True), long]), 0.9)
     torch.testing.assert_close(together[:1, :2], alone)
@@ -79,6 +94,7 @@ def episodes(n: int) -> list[Logged]:
                 states=vectors[[s + STATES * step for step, s in enumerate(states)]],
                 actions=torch.eye(ACTIONS)[actions],
                 expected=torch.tensor(EVALUATED[states], dtype=torch.float32),
+                shared=torch.tensor(SHARED[states], dtype=torch.float32),
                 log_ratio=torch.tensor(np.log(EVALUATED[before] / BEHAVIOUR[before]), dtype=torch.float32),
                 rewards=torch.tensor(REWARD[before], dtype=torch.float32),
                 terminated=True,

@@ -46,7 +46,7 @@ def logged_episodes(reference: QNetwork, policy: QNetwork, episodes: Sequence[Ep
             )
         vectors = _standardised(frozen.readout.weight) if vectors is None else vectors
         ratio = _log_probability(values, actions) - _log_probability(frozen, actions)
-        expected = _expected(values, vectors)
+        expected, shared = _expected(values, frozen, vectors)
         for row, episode in enumerate(part):
             n = len(episode.decisions)
             found.append(
@@ -54,6 +54,7 @@ def logged_episodes(reference: QNetwork, policy: QNetwork, episodes: Sequence[Ep
                     states=frozen.hidden[row, : n + 1].float().cpu(),
                     actions=vectors[actions[row, :n]].cpu(),
                     expected=expected[row, : n + 1].cpu(),
+                    shared=shared[row, : n + 1].cpu(),
                     log_ratio=ratio[row, :n].cpu(),
                     rewards=torch.from_numpy(np.nan_to_num(episode.rewards)).float(),
                     terminated=episode.terminated,
@@ -78,12 +79,19 @@ def _standardised(weight: Tensor) -> Tensor:
     return (weight - weight.mean(0)) / weight.std(0).clamp(min=1e-6)
 
 
-def _expected(values: Factored | Guided, vectors: Float[Tensor, "V D"]) -> Float[Tensor, "B S D"]:
-    """The mean vector of the policy's next token at every state, exact, in chunks; 0 where a state is padding."""
-    found = torch.cat([logits.softmax(-1) @ vectors for logits in values.chunks(values.valid)])
-    full = found.new_zeros((*values.valid.shape, found.shape[-1]))
-    full[values.valid] = found
-    return full
+def _expected(
+    policy: Factored | Guided, behaviour: Factored, vectors: Float[Tensor, "V A"]
+) -> tuple[Float[Tensor, "B S A"], Float[Tensor, "B S A"]]:
+    """`Logged.expected` and `Logged.shared` at all states, exact, in chunks; 0 where a state is padding."""
+    found = []
+    for ours, theirs in zip(policy.chunks(policy.valid), behaviour.chunks(policy.valid), strict=True):
+        p, least = ours.softmax(-1), torch.minimum(ours.log_softmax(-1), theirs.log_softmax(-1)).exp()
+        mean = p @ vectors
+        found.append(torch.cat([mean, least @ vectors - least.sum(-1, keepdim=True) * mean], dim=-1))
+    full = vectors.new_zeros((*policy.valid.shape, 2 * vectors.shape[-1]))
+    full[policy.valid] = torch.cat(found)
+    expected, shared = full.chunk(2, dim=-1)
+    return expected, shared
 
 
 @dataclass(frozen=True, eq=False)

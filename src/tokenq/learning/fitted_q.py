@@ -28,14 +28,16 @@ class Logged:
     """One logged episode as a policy's evaluation sees it.
 
     `states` are vectors of all states, `actions` those of the actions that were taken, `expected` the evaluated
-    policy's mean action vector at every state. `log_ratio` is log π(a|s) − log μ(a|s) of the evaluated policy π and the
-    behaviour μ, in nats. `rewards` are 0 where nobody rated. A `terminated` episode is worth nothing after its end.
-    `turns` are the decisions that open a turn.
+    policy's mean action vector at every state, ē, and `shared` what it does as well as the behaviour,
+    Σ_a min(π, μ)(a|s)·(e(a) − ē). `log_ratio` is log π(a|s) − log μ(a|s) of the evaluated policy π and the behaviour
+    μ, in nats. `rewards` are 0 where nobody rated. A `terminated` episode is worth nothing after its end. `turns` are
+    the decisions that open a turn.
     """
 
     states: Float[Tensor, "S D"]
     actions: Float[Tensor, "N A"]
     expected: Float[Tensor, "S A"]
+    shared: Float[Tensor, "S A"]
     log_ratio: Float[Tensor, "N"]
     rewards: Float[Tensor, "N"]
     terminated: bool
@@ -49,6 +51,7 @@ class LoggedBatch:
     states: Float[Tensor, "B S D"]
     actions: Float[Tensor, "B N A"]
     expected: Float[Tensor, "B S A"]
+    shared: Float[Tensor, "B S A"]
     log_ratio: Float[Tensor, "B N"]
     rewards: Float[Tensor, "B N"]
     continues: Float[Tensor, "B N"]
@@ -69,6 +72,7 @@ def padded(episodes: Sequence[Logged]) -> LoggedBatch:
         states=stacked("states"),
         actions=stacked("actions"),
         expected=stacked("expected"),
+        shared=stacked("shared"),
         log_ratio=stacked("log_ratio"),
         rewards=stacked("rewards"),
         continues=continues,
@@ -104,9 +108,15 @@ class ActionHead(nn.Module):
 class FittedQ:
     """The value of a policy by regression of Q(s, a) on r + γ·E_{a'~π} Q̄(s', a'), from logged episodes.
 
-    With `lam` > 0 the target follows the log as far as the evaluated policy would have: Retrace, G_n = r_n +
-    γ·[V̄(s_{n+1}) + λ·min(1, π/μ)·(G_{n+1} − Q̄(s_{n+1}, a_{n+1}))] (Munos et al. 2016, eq. 3 and 4). A reward at the end
-    of a hundred tokens then needs no hundred rounds to be known at the start. 0 is the method as published.
+    With `lam` > 0 the target follows the log as far as the evaluated policy would have, with the traces of Retrace
+    (Munos et al. 2016), c = λ·min(1, π/μ): a reward at the end of a hundred tokens then needs no hundred rounds to be
+    known at the start. 0 is the method as published. At the next state and action
+
+        G_n = r_n + γ·[V̄ + c·(G_{n+1} − V̄) − E_{a~μ} c·(Q̄(a) − V̄)].
+
+    Retrace subtracts c·(Q̄ − V̄) of the action that was taken, which has the same mean where μ is who wrote the log. Here
+    μ only imitates them, the difference adds up over hundreds of tokens, and games that cost 20 at most were thought to
+    cost 28. In expectation it is exact, and for π = μ the target is the return that was logged.
     """
 
     updates: int = 300
@@ -182,7 +192,8 @@ class FittedQ:
         value = lagging(batch.states, batch.expected)
         following = torch.zeros_like(batch.rewards)
         following[:, :-1] = self.lam * batch.log_ratio[:, 1:].exp().clamp(max=1) * batch.decided[:, 1:]
-        # λ-returns subtract a correction where they go on: here Q̄ − V̄ of the action that was taken.
+        # Subtracted on either way, from V̄ where the target leaves the log and from G where it goes on.
         excess = torch.zeros_like(batch.rewards)
-        excess[:, :-1] = (lagging(batch.states[:, :-1], batch.actions) - value[:, :-1])[:, 1:]
-        return lambda_returns(batch.rewards, gamma * batch.continues, value[:, 1:], excess, following)
+        beyond = lagging(batch.states, batch.expected + batch.shared) - value
+        excess[:, :-1] = self.lam * beyond[:, 1:-1] * batch.decided[:, 1:]
+        return lambda_returns(batch.rewards, gamma * batch.continues, value[:, 1:] - excess, excess, following)
