@@ -40,7 +40,7 @@ ESTIMATES = (*DOUBTED, "effective_sample_size", "cut_share")
 METHODS: dict[str, tuple[str, ...]] = {
     "best_10": (
         *("finetune", "--finetune.dataset", "{logs}/best.jsonl", "--finetune.eval_dataset", "{logs}/best_dev.jsonl"),
-        *("--finetune.max_steps", "100", "--finetune.eval_steps", "10"),
+        *("--finetune.max_steps", "100", "--finetune.eval_steps", "10", "--finetune.patience", "2"),
     ),
     "mc": ("train", "--finetune.max_steps", "0", "--objective", "{{type: mc, gamma: 1.0}}"),
     "soft": ("train", "--finetune.max_steps", "0"),
@@ -94,7 +94,7 @@ def run(name: str, method: str, seed: int, options: argparse.Namespace) -> dict[
     estimates = ROOT / folder / "off_policy.json"
     if not estimates.is_file():
         test = ["--dataset", str(LOGS / name / "test.jsonl"), "--off_policy", "fitted_q", "--off_policy.gamma", "1"]
-        test += ["--off_policy.cluster", "game"] if name == "deal" else []
+        test += ["--off_policy.batch_size", "16", *(["--off_policy.cluster", "game"] if name == "deal" else [])]
         behaviour = ["--behaviour", str(start), "--seed", str(seed)]
         estimates.write_bytes(tokenq(["evaluate", str(folder), *test, *behaviour, *options.evaluate], log))
     found: dict[str, Any] = json.loads(estimates.read_text())

@@ -93,7 +93,7 @@ class ActionHead(nn.Module):
         with torch.no_grad():
             self.outer.bias[0] = start
 
-    def forward(self, states: Float[Tensor, "*B D"], actions: Float[Tensor, "*B A"]) -> Float[Tensor, "*B"]:
+    def forward(self, states: Float[Tensor, "*#B D"], actions: Float[Tensor, "*#B A"]) -> Float[Tensor, "*#B"]:
         """Q of one action, or of the mean of several, at every state."""
         answer = self.outer(nn.functional.gelu(self.inner(self.norm(states))))
         q: Tensor = answer[..., 0] + (answer[..., 1:] * actions).sum(-1) / math.sqrt(actions.shape[-1])
@@ -189,11 +189,10 @@ class FittedQ:
         self, lagging: Callable[[Tensor, Tensor], Tensor], batch: LoggedBatch, gamma: float
     ) -> Float[Tensor, "B N"]:
         """What Q of every decision is regressed on; `lagging` answers Q for vectors of states and of actions."""
-        value = lagging(batch.states, batch.expected)
+        value, as_both = lagging(batch.states, torch.stack((batch.expected, batch.expected + batch.shared)))
         following = torch.zeros_like(batch.rewards)
         following[:, :-1] = self.lam * batch.log_ratio[:, 1:].exp().clamp(max=1) * batch.decided[:, 1:]
         # Subtracted on either way, from V̄ where the target leaves the log and from G where it goes on.
         excess = torch.zeros_like(batch.rewards)
-        beyond = lagging(batch.states, batch.expected + batch.shared) - value
-        excess[:, :-1] = self.lam * beyond[:, 1:-1] * batch.decided[:, 1:]
+        excess[:, :-1] = self.lam * (as_both - value)[:, 1:-1] * batch.decided[:, 1:]
         return lambda_returns(batch.rewards, gamma * batch.continues, value[:, 1:] - excess, excess, following)
