@@ -4,9 +4,10 @@
     python benchmarks/logs.py deal city                      # these sets; without names: all four
 
 Every method starts from the clone of its seed, which also stands in for the behaviour in every estimate; returns are
-not discounted. What is finished is not repeated. Results go to benchmarks/results/logs_<set>.json: estimates on
-test.jsonl with intervals over its episodes for each seed (`within`: their mean), means and intervals over seeds, and
-for Deal or No Deal games against the clone, of the clone itself as well.
+not discounted. What is finished is not repeated, and a seed that stands in the results of the same settings is taken
+from there. Results go to benchmarks/results/logs_<set>.json after every seed: estimates on test.jsonl with intervals
+over its episodes for each seed (`within`: their mean), means and intervals over seeds, and for Deal or No Deal games
+against the clone, of the clone itself as well.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from tokenq.acting.explore import Boltzmann
 from tokenq.envs.negotiation import read_scenarios
@@ -110,8 +112,8 @@ def games(folder: Path, start: Path, seed: int, number: int) -> dict[str, Any]:
     if not file.is_file():
         trained = load_run(str(folder))
         length, clone = trained.config.max_completion_length, load_run(str(ROOT / start.parent))
-        players = (Speaker(run.writer, Boltzmann(), length) for run in (trained, clone))
-        found = self_play(*players, read_scenarios(ROOT / CONTEXTS), number, seed)
+        ours, theirs = (Speaker(run.writer, Boltzmann(), length) for run in (trained, clone))
+        found = self_play(ours, theirs, read_scenarios(ROOT / CONTEXTS), number, seed)
         file.write_text(json.dumps({name: asdict(score) for name, score in found.items()}, indent=1) + "\n")
     read: dict[str, Any] = json.loads(file.read_text())
     return read
@@ -162,22 +164,42 @@ def main() -> None:
     options = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
     for name in options.names or SETS:
-        found = {method: [run(name, method, s, options) for s in range(options.seeds)] for method in options.methods}
-        result = {
-            "name": f"logs_{name}",
-            "config": f"examples/logs/{name}.yaml",
-            "seeds": list(range(options.seeds)),
-            "changes": {method: METHODS[method] for method in options.methods},
-            "options": {stage: vars(options)[stage] for stage in ("clone", "train", "evaluate")},
-            "table": collect(found),
-            "runs": found,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "versions": versions(),
-        }
-        (RESULTS / f"logs_{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        table = benchmark(name, options)
         for method in ("behaviour_cloning", *options.methods):
-            row = result["table"][method]  # type: ignore[index]
-            print(f"| {name} | {method} | " + " | ".join(f"{row[key]['mean']:.3f}" for key in ESTIMATES) + " |")
+            row = " | ".join(f"{table[method][key]['mean']:.3f}" for key in ESTIMATES)
+            print(f"| {name} | {method} | {row} |")
+
+
+def benchmark(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """The set's table, over at least so many seeds; the result file is written after each."""
+    config = f"examples/logs/{name}.yaml"
+    made: dict[str, Any] = {
+        "name": f"logs_{name}",
+        "config": config,
+        "settings": yaml.safe_load((ROOT / config).read_text("utf-8")),
+        "changes": {method: list(METHODS[method]) for method in options.methods},
+        "options": {stage: vars(options)[stage] for stage in ("clone", "train", "evaluate", "games")},
+    }
+    runs = earlier(made)
+    for seed in range(options.seeds):
+        for method, found in runs.items():
+            found += [run(name, method, seed, options)] if seed == len(found) else []
+        result = made | {"seeds": list(range(len(next(iter(runs.values()))))), "table": collect(runs), "runs": runs}
+        result |= {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "versions": versions()}
+        file(made).write_text(json.dumps(result, indent=1) + "\n")
+    return collect(runs)
+
+
+def file(made: dict[str, Any]) -> Path:
+    return RESULTS / f"{made['name']}.json"
+
+
+def earlier(made: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The estimates of each method, seed by seed, that stand in the result file, if they were made the same way."""
+    result = json.loads(file(made).read_text()) if file(made).is_file() else {}
+    if made.items() <= result.items():
+        return dict(result["runs"])
+    return {method: [] for method in made["changes"]}
 
 
 if __name__ == "__main__":
