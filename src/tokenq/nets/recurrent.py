@@ -105,9 +105,8 @@ class RecurrentPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Gate by gate: Glorot & Bengio 2010 for inputs, Saxe et al. 2014 for states; biases are zero.
 
-        All start by remembering. Nothing but its state matrix can make a plain RNN do so: it is the identity (Le et al.
-        2015, section 2); an orthogonal one turns a word into something else at every step. An LSTM's forget gates have
-        a bias of 1 (Jozefowicz et al. 2015, section 2.3).
+        A plain RNN's state matrix is the identity (Le et al. 2015, section 2): an orthogonal one turns a word into
+        something else at every step. An LSTM's forget gates have a bias of 1 (Jozefowicz et al. 2015, section 2.3).
         """
         if not isinstance(module, nn.RNNBase):
             super()._init_weights(module)  # type: ignore[no-untyped-call]
