@@ -181,22 +181,22 @@ def benchmark(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "options": {stage: vars(options)[stage] for stage in ("clone", "train", "evaluate", "games")},
     }
     runs = earlier(made)
-    for seed in range(options.seeds):
+    for seed in range(len(next(iter(runs.values()))), options.seeds):
         for method, found in runs.items():
-            found += [run(name, method, seed, options)] if seed == len(found) else []
-        result = made | {"seeds": list(range(len(next(iter(runs.values()))))), "table": collect(runs), "runs": runs}
+            found.append(run(name, method, seed, options))
+        result = made | {"seeds": list(range(seed + 1)), "table": collect(runs), "runs": runs}
         result |= {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "versions": versions()}
-        file(made).write_text(json.dumps(result, indent=1) + "\n")
+        result_file(made).write_text(json.dumps(result, indent=1) + "\n")
     return collect(runs)
 
 
-def file(made: dict[str, Any]) -> Path:
+def result_file(made: dict[str, Any]) -> Path:
     return RESULTS / f"{made['name']}.json"
 
 
 def earlier(made: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """The estimates of each method, seed by seed, that stand in the result file, if they were made the same way."""
-    result = json.loads(file(made).read_text()) if file(made).is_file() else {}
+    result = json.loads(result_file(made).read_text()) if result_file(made).is_file() else {}
     if made.items() <= result.items():
         return dict(result["runs"])
     return {method: [] for method in made["changes"]}
