@@ -1,6 +1,8 @@
 """Train: build the parts of a run from its configuration and drive them to the end."""
 
-from tokenq.config.train import TrainConfig
+from collections.abc import Sequence
+
+from tokenq.config.train import ReplayConfig, TrainConfig
 from tokenq.errors import ConfigError
 from tokenq.learning.scaling import PerPrompt
 from tokenq.nets import loading
@@ -16,6 +18,7 @@ from tokenq.run.models import build_network, codec_of, deciding, load_start, loa
 from tokenq.run.report import Summary
 from tokenq.run.seeding import seed_everything
 from tokenq.run.session import CHECKPOINTS, Session, build_session
+from tokenq.types import Episode
 
 
 def train(config: TrainConfig, given: Given | None = None) -> Summary:
@@ -51,6 +54,7 @@ def prepare(config: TrainConfig, given: Given) -> Session:
     _check_prompts(config, data, codec, context, offline_until < config.max_steps)
     starts = offline_until > 0 and not any((folder / CHECKPOINTS).glob("*"))
     logged = episodes_from_rows(data.scored, codec, data.scored_source, context) if starts else []
+    _check_room(config.replay, logged)
     claim(folder, config)
     device = accelerator(config, folder)
     model = make_start(config, given, tokenizer, model, folder)
@@ -61,6 +65,19 @@ def prepare(config: TrainConfig, given: Given) -> Session:
     session = build_session(config, folder, data, tokenizer, network, reference, offline_until, device)
     session.logged = logged
     return session
+
+
+def _check_room(replay: ReplayConfig, logged: Sequence[Episode]) -> None:
+    """Scored rows that the replay has no room for would be forgotten before the first update."""
+    for name, capacity, needed in (
+        ("capacity_episodes", replay.capacity_episodes, len(logged)),
+        ("capacity_tokens", replay.capacity_tokens, sum(map(len, logged))),
+    ):
+        if capacity is not None and capacity < needed:
+            raise ConfigError(
+                f"replay.{name}: got {capacity}, but the scored rows need {needed}, and the oldest would never be "
+                "learned from; set it to at least that, or to null for no limit"
+            )
 
 
 def _check_scale(config: TrainConfig, offline_until: int) -> None:
