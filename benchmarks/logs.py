@@ -177,16 +177,21 @@ def benchmark(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "name": f"logs_{name}",
         "config": config,
         "settings": yaml.safe_load((ROOT / config).read_text("utf-8")),
-        "changes": {method: list(METHODS[method]) for method in options.methods},
         "options": {stage: vars(options)[stage] for stage in ("clone", "train", "evaluate", "games")},
     }
     runs = earlier(made)
-    for seed in range(len(next(iter(runs.values()))), options.seeds):
-        for method, found in runs.items():
-            found.append(run(name, method, seed, options))
-        result = made | {"seeds": list(range(seed + 1)), "table": collect(runs), "runs": runs}
-        result |= {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "versions": versions()}
-        result_file(made).write_text(json.dumps(result, indent=1) + "\n")
+    asked = {method: runs.setdefault(method, []) for method in options.methods}
+    for seed in range(options.seeds):
+        lacking = [method for method, found in asked.items() if len(found) == seed]
+        for method in lacking:
+            asked[method].append(run(name, method, seed, options))
+        if lacking:
+            known = {method: found for method, found in runs.items() if found}
+            seeds = {"seeds": list(range(max(map(len, known.values()))))}
+            changes = {"changes": {method: list(METHODS[method]) for method in known}}
+            result = made | changes | seeds | {"table": collect(known), "runs": known}
+            result |= {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "versions": versions()}
+            result_file(made).write_text(json.dumps(result, indent=1) + "\n")
     return collect(runs)
 
 
@@ -197,9 +202,10 @@ def result_file(made: dict[str, Any]) -> Path:
 def earlier(made: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """The estimates of each method, seed by seed, that stand in the result file, if they were made the same way."""
     result = json.loads(result_file(made).read_text()) if result_file(made).is_file() else {}
-    if made.items() <= result.items():
-        return dict(result["runs"])
-    return {method: [] for method in made["changes"]}
+    if not made.items() <= result.items():
+        return {}
+    same = [method for method, change in METHODS.items() if result["changes"].get(method) == list(change)]
+    return {method: result["runs"][method] for method in same}
 
 
 if __name__ == "__main__":
