@@ -94,9 +94,25 @@ def test_rows_of_one_conversation_are_drawn_together(
     assert "'gmae', expected one of game" in capsys.readouterr().err
 
 
+def test_values_can_be_fitted_on_rows_that_the_run_did_not_learn_from(
+    logs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every fitted row earned 7, so 7 is what the heads promise, whatever the run's own rows earned."""
+    rng = np.random.default_rng(1)
+    other = write(tmp_path / "other.jsonl", [conversation(rng) | {"rewards": [None, 7.0]} for _ in range(20)])
+    named = ["--dataset", logs["test"], "--off_policy", "fitted_q", "--off_policy.updates", "100"]
+    assert main(["evaluate", logs["run"], *named, "--fitted_on", other]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["before"]["fqe"] == pytest.approx(7, abs=0.3) and figures["logged"]["return"] < 2
+    assert main(["evaluate", logs["run"], "--dataset", other, *named[2:], "--fitted_on", other]) == 2
+    assert "which values are fitted on" in capsys.readouterr().err
+    assert main(["evaluate", logs["run"], "--fitted_on", other]) == 2
+    assert "fitted_on: got" in capsys.readouterr().err
+
+
 def test_what_cannot_be_estimated_is_said(logs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     for wrong, what in (
-        (["--dataset", logs["train"]], "never saw"),
+        (["--dataset", logs["train"]], "which the run learned from"),
         ([], "name --dataset"),
         (["--dataset", logs["test"], "--temperature", "0.5"], "temperature"),
         (["--dataset", logs["test"], "--off_policy.fits", "0"], "fits"),

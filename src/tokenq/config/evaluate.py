@@ -38,6 +38,8 @@ class EvaluateConfig:
     """Estimate from logged episodes what the policies would earn, without generating; null: generate and score."""
     behaviour: str | None = None
     """Folder of the model that stands in for who wrote the logs, with off_policy; null: what the run began with."""
+    fitted_on: str | None = None
+    """Scored rows that values are fitted on, with off_policy; null: those that the run learned from."""
 
     @property
     def run(self) -> str:
@@ -54,8 +56,10 @@ class EvaluateConfig:
         not_negative(self, "beta")
         at_least(self, 1, "eval_samples")
         positive(self, "temperature")
-        if self.behaviour is not None and self.off_policy is None:
-            raise ConfigError(f"behaviour: got {self.behaviour} without off_policy, which alone asks for it; name both")
+        for name in ("behaviour", "fitted_on"):
+            given = getattr(self, name)
+            if given is not None and self.off_policy is None:
+                raise ConfigError(f"{name}: got {given} without off_policy, which alone asks for it; name both")
         if self.gold is not None and (self.dataset or self.metrics or self.gif or self.off_policy):
             raise ConfigError("gold: got dataset, metrics, gif or off_policy beside it; it measures word vectors alone")
         if self.self_play is not None and (self.dataset or self.metrics or self.gif or self.off_policy or self.gold):

@@ -35,8 +35,8 @@ PICTURE = "calibration_deciles.png"
 def estimate_off_policy(config: EvaluateConfig, settings: FittedQ, run: Loaded) -> dict[str, Any]:
     """Estimates of the trained model, and of the one that stands in for whoever wrote the logs: `before`.
 
-    Values are fitted on the episodes that the run learned from and applied to those of `config.dataset`. Leaves a
-    picture of how well those of the start predict what the held-out episodes earned.
+    Values are fitted on the episodes of `config.fitted_on`, or on those that the run learned from, and applied to those
+    of `config.dataset`. Leaves a picture of how well those of the start predict what the held-out episodes earned.
     """
     train, held_out = _episodes(config, settings, run)
     start = run.start() if config.behaviour is None else _behaviour(config.behaviour, run)
@@ -90,11 +90,14 @@ def _gamma(settings: FittedQ, run: Loaded) -> float:
 
 def _episodes(config: EvaluateConfig, settings: FittedQ, run: Loaded) -> tuple[list[Episode], list[Episode]]:
     """Episodes to fit on and held-out ones."""
-    logs, held_out = run.config.dataset, config.dataset
+    learned, held_out = run.config.dataset, config.dataset
+    logs = config.fitted_on or learned
     if logs is None or held_out is None:
-        raise ConfigError(f"off_policy: {config.run} did not learn from a dataset; expected a run with scored rows")
-    if Path(logs).resolve() == Path(held_out).resolve():
-        raise ConfigError(f"dataset: got {held_out}, which the run learned from, expected rows that it never saw")
+        expected = "expected a run with scored rows, or fitted_on"
+        raise ConfigError(f"off_policy: {config.run} did not learn from a dataset; {expected}")
+    for source, what in ((learned, "the run learned from"), (logs, "values are fitted on")):
+        if source is not None and Path(source).resolve() == Path(held_out).resolve():
+            raise ConfigError(f"dataset: got {held_out}, which {what}, expected rows that were never seen")
 
     def read(source: str) -> list[Episode]:
         return episodes_from_rows(read_rows(source), run.writer.codec, source, run.writer.context)
