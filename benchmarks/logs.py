@@ -4,13 +4,14 @@
     python benchmarks/logs.py deal city                      # these sets; without names: all four
 
 Every method starts from the clone of its seed, which also stands in for the behaviour in every estimate; returns are
-not discounted. What is finished is not repeated, and a seed that stands in the results of the same settings is taken
-from there. Results go to benchmarks/results/logs_<set>.json after every seed: estimates on test.jsonl with intervals
-over its episodes for each seed (`within`: their mean), means and intervals over seeds, and for Deal or No Deal games
-against the clone, of the clone itself as well.
+not discounted. Results go to benchmarks/results/logs_<set>.json after every seed: estimates on test.jsonl with
+intervals over its episodes for each seed (`within`: their mean), means and intervals over seeds, and for Deal or No
+Deal games against the clone, of the clone itself as well. What is finished with the same settings is not repeated, be
+it a run or a method's seed in the result file; with other settings the file is begun anew.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -77,20 +78,26 @@ def tokenq(arguments: list[str], log: Path) -> bytes:
     return done.stdout
 
 
-def cloned(name: str, seed: int, extra: list[str]) -> Path:
+def runs_of(made: dict[str, Any]) -> Path:
+    """The folder of the runs of these settings."""
+    digest = hashlib.sha256(json.dumps([made, METHODS], sort_keys=True).encode()).hexdigest()
+    return RUNS / str(made["name"]) / digest[:8]
+
+
+def cloned(runs: Path, name: str, seed: int, extra: list[str]) -> Path:
     """The folder of the seed's behaviour clone: pretrained on the texts, then fine-tuned on the assistant's turns."""
-    folder = RUNS / name / f"clone-{seed}"
+    folder = runs / f"clone-{seed}"
     if not (ROOT / folder / "model").is_dir():
         config = ["finetune", f"examples/logs/{name}.yaml", "--seed", str(seed), "--output_dir", str(folder)]
-        tokenq([*config, *extra, *resumed(folder)], ROOT / RUNS / name / f"clone-{seed}.log")
+        tokenq([*config, *extra, *resumed(folder)], ROOT / runs / f"clone-{seed}.log")
     return folder / "model"
 
 
-def run(name: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def run(runs: Path, name: str, method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """The estimates of one method and seed, and of its clone."""
-    folder = RUNS / name / f"{method}-{seed}"
-    log = ROOT / RUNS / name / f"{method}-{seed}.log"
-    start = cloned(name, seed, options.clone)
+    folder = runs / f"{method}-{seed}"
+    log = ROOT / runs / f"{method}-{seed}.log"
+    start = cloned(runs, name, seed, options.clone)
     if not (ROOT / folder / "model").is_dir():
         tokenq(command(name, method, seed, folder, start, options.train), log)
     estimates = ROOT / folder / "off_policy.json"
@@ -121,9 +128,9 @@ def games(folder: Path, start: Path, seed: int, number: int) -> dict[str, Any]:
 
 def collect(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Means over seeds with their intervals; the clone is what `before` is in any method's estimates."""
-    first = next(iter(found.values()))
-    table: dict[str, Any] = {"logged": first[0]["logged"]}
-    table["behaviour_cloning"] = _over_seeds(first, "before") | _self_play(first, "clone_self_play")
+    longest = max(found.values(), key=len)
+    table: dict[str, Any] = {"logged": longest[0]["logged"]}
+    table["behaviour_cloning"] = _over_seeds(longest, "before") | _self_play(longest, "clone_self_play")
     for method, seeds in found.items():
         table[method] = _over_seeds(seeds, "after") | _self_play(seeds, "self_play")
         table[method]["gain_fqe"] = _figure(seeds, "gain", "fqe")
@@ -184,11 +191,11 @@ def benchmark(name: str, options: argparse.Namespace) -> dict[str, Any]:
     for seed in range(options.seeds):
         lacking = [method for method, found in asked.items() if len(found) == seed]
         for method in lacking:
-            asked[method].append(run(name, method, seed, options))
+            asked[method].append(run(runs_of(made), name, method, seed, options))
         if lacking:
             known = {method: found for method, found in runs.items() if found}
-            seeds = {"seeds": list(range(max(map(len, known.values()))))}
             changes = {"changes": {method: list(METHODS[method]) for method in known}}
+            seeds = {"seeds": {method: list(range(len(found))) for method, found in known.items()}}
             result = made | changes | seeds | {"table": collect(known), "runs": known}
             result |= {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "versions": versions()}
             result_file(made).write_text(json.dumps(result, indent=1) + "\n")

@@ -80,8 +80,11 @@ def _content(folder: Path) -> dict[str, bytes | None] | None:
         ("--reward_scale per_prompt", "expected at least 2: a completion is compared with the others of its prompt"),
         ("--reward_scale per_prompt --num_generations 2", "per_prompt with 1 updates from scored data"),
         ("--offline_steps 9", "offline_steps: got 9, expected at most max_steps (2)"),
-        ("--replay.capacity_episodes 39", "replay.capacity_episodes: got 39, but the scored rows need 40, and the oldest"),
-        ("--replay.capacity_tokens 99", "replay.capacity_tokens: got 99, but the scored rows need "),
+        (
+            "--replay.capacity_episodes 39",
+            "replay.capacity_episodes: got 39, expected at least 40, the scored",
+        ),
+        ("--replay.capacity_tokens 99", "replay.capacity_tokens: got 99, expected at least "),
         ("--max_completion_length 16", "max_completion_length: got 16, expected less than 16, the model's context"),
         ("--pretrain.architecture.vocabulary 3", "vocabulary: got 3, expected at least 23"),
         ("--reward_funcs json:lods", "reward_funcs: 'json' has no 'lods'; did you mean 'loads'?"),

@@ -106,6 +106,9 @@ def test_values_can_be_fitted_on_rows_that_the_run_did_not_learn_from(
     assert figures["before"]["fqe"] == pytest.approx(7, abs=0.3) and figures["logged"]["return"] < 2
     assert main(["evaluate", logs["run"], "--dataset", other, *named[2:], "--fitted_on", other]) == 2
     assert "which values are fitted on" in capsys.readouterr().err
+    everything = str(Path(logs["test"]).parent / "t*t.jsonl")
+    assert main(["evaluate", logs["run"], *named, "--fitted_on", everything]) == 2
+    assert "which values are fitted on" in capsys.readouterr().err
     assert main(["evaluate", logs["run"], "--fitted_on", other]) == 2
     assert "fitted_on: got" in capsys.readouterr().err
 

@@ -14,7 +14,7 @@ class EvaluateConfig:
     runs: list[str]
     """Folder of the run; several, if they differ by their seeds alone: figures over seeds."""
     dataset: str | None = None
-    """Rows to evaluate on; null: those of the run. With off_policy: scored rows that the run never saw."""
+    """Rows to evaluate on; null: those of the run. With off_policy: scored rows, none the run's or `fitted_on`'s."""
     metrics: list[str] = field(default_factory=list)
     """Metrics of what the model says to every row, or of the row's text: bleu, perplexity; none: those of the task."""
     vectors: str | None = None

@@ -38,7 +38,7 @@ class ReplayConfig:
     """Which episodes are kept, and which of them an update sees."""
 
     capacity_episodes: int | None = 10_000
-    """Episodes kept at most, >= 1; the oldest leave first. null: no limit."""
+    """Episodes kept at most, >= 1 and no fewer than the data have scored; the oldest leave first. null: no limit."""
     capacity_tokens: int | None = None
     """Tokens kept at most, prompts included, >= 1. null: no limit."""
     sampler: Uniform | Recent | Prioritised = field(default_factory=Uniform)

@@ -24,7 +24,7 @@ from tokenq.learning.fitted_q import FittedQ
 from tokenq.nets.encoder import QNetwork
 from tokenq.nets.loading import load_model, load_tokenizer, q_network
 from tokenq.replay.offline import episodes_from_rows
-from tokenq.replay.rows import read_rows
+from tokenq.replay.rows import matching, read_rows
 from tokenq.run.figures import draw_deciles
 from tokenq.run.loaded import Loaded
 from tokenq.types import Episode
@@ -47,7 +47,8 @@ def estimate_off_policy(config: EvaluateConfig, settings: FittedQ, run: Loaded) 
     gamma = _gamma(settings, run)
     whose = _clusters(held_out, settings.cluster, config)
     counts = resample_counts(whose, config.seed)
-    figures: dict[str, Any] = {"run": config.run, "seed": config.seed, "episodes": len(held_out), "gamma": gamma}
+    figures: dict[str, Any] = {"run": config.run, "behaviour": config.behaviour, "fitted_on": _fitted_on(config, run)}
+    figures |= {"dataset": config.dataset, "episodes": len(held_out), "seed": config.seed, "gamma": gamma}
     found: dict[str, Estimates] = {}
     for name, policy in (("before", start), ("after", run.network)):
         fitted_on, logged = (logged_episodes(start, policy, episodes) for episodes in (train, held_out))
@@ -90,13 +91,15 @@ def _gamma(settings: FittedQ, run: Loaded) -> float:
 
 def _episodes(config: EvaluateConfig, settings: FittedQ, run: Loaded) -> tuple[list[Episode], list[Episode]]:
     """Episodes to fit on and held-out ones."""
-    learned, held_out = run.config.dataset, config.dataset
-    logs = config.fitted_on or learned
+    logs, held_out = _fitted_on(config, run), config.dataset
     if logs is None or held_out is None:
-        expected = "expected a run with scored rows, or fitted_on"
-        raise ConfigError(f"off_policy: {config.run} did not learn from a dataset; {expected}")
-    for source, what in ((learned, "the run learned from"), (logs, "values are fitted on")):
-        if source is not None and Path(source).resolve() == Path(held_out).resolve():
+        raise ConfigError(f"off_policy: {config.run} learned from no scored rows; name some with --fitted_on")
+    for source, what in (
+        (run.config.dataset, "the run learned from"),
+        (run.config.finetune.dataset, "the run was fine-tuned on"),
+        (logs, "values are fitted on"),
+    ):
+        if source is not None and _files(source) & _files(held_out):
             raise ConfigError(f"dataset: got {held_out}, which {what}, expected rows that were never seen")
 
     def read(source: str) -> list[Episode]:
@@ -105,6 +108,14 @@ def _episodes(config: EvaluateConfig, settings: FittedQ, run: Loaded) -> tuple[l
     fitted_on, tested = read(logs), read(held_out)
     chosen = np.random.default_rng(config.seed).permutation(len(fitted_on))[: settings.episodes]
     return [fitted_on[i] for i in chosen], tested
+
+
+def _fitted_on(config: EvaluateConfig, run: Loaded) -> str | None:
+    return run.config.dataset if config.fitted_on is None else config.fitted_on
+
+
+def _files(source: str) -> set[Path]:
+    return {Path(file).resolve() for file in matching(source)}
 
 
 def _clusters(episodes: Sequence[Episode], column: str | None, config: EvaluateConfig) -> np.ndarray:

@@ -69,14 +69,14 @@ def prepare(config: TrainConfig, given: Given) -> Session:
 
 def _check_room(replay: ReplayConfig, logged: Sequence[Episode]) -> None:
     """Scored rows that the replay has no room for would be forgotten before the first update."""
-    for name, capacity, needed in (
-        ("capacity_episodes", replay.capacity_episodes, len(logged)),
-        ("capacity_tokens", replay.capacity_tokens, sum(map(len, logged))),
+    for name, capacity, needed, what in (
+        ("capacity_episodes", replay.capacity_episodes, len(logged), "the scored episodes of the data"),
+        ("capacity_tokens", replay.capacity_tokens, sum(map(len, logged)), "the tokens of the scored episodes"),
     ):
         if capacity is not None and capacity < needed:
             raise ConfigError(
-                f"replay.{name}: got {capacity}, but the scored rows need {needed}, and the oldest would never be "
-                "learned from; set it to at least that, or to null for no limit"
+                f"replay.{name}: got {capacity}, expected at least {needed}, {what}, the oldest of which would never "
+                "be learned from; raise it, or set it to null for no limit"
             )
 
 
