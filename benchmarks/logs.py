@@ -13,6 +13,7 @@ it a run or a method's seed in the result file; with other settings the file is 
 import argparse
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -150,7 +151,10 @@ def _figure(seeds: list[dict[str, Any]], when: str, name: str) -> dict[str, Any]
 
 def _self_play(seeds: list[dict[str, Any]], whose: str) -> dict[str, Any]:
     games = [figures[whose] for figures in seeds if whose in figures]
-    return {"self_play": {key: _mean([game[key]["value"] for game in games]) for key in games[0]}} if games else {}
+    # An undefined figure comes back from the file as null.
+    values = {key: [game[key]["value"] for game in games] for key in games[0]} if games else {}
+    means = {key: _mean([np.nan if value is None else value for value in found]) for key, found in values.items()}
+    return {"self_play": means} if means else {}
 
 
 def _mean(values: list[float]) -> dict[str, Any]:
@@ -198,8 +202,17 @@ def benchmark(name: str, options: argparse.Namespace) -> dict[str, Any]:
             seeds = {"seeds": {method: list(range(len(found))) for method, found in known.items()}}
             result = made | changes | seeds | {"table": collect(known), "runs": known}
             result |= {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "versions": versions()}
-            result_file(made).write_text(json.dumps(result, indent=1) + "\n")
+            result_file(made).write_text(json.dumps(defined(result), indent=1, allow_nan=False) + "\n")
     return collect(runs)
+
+
+def defined(figures: Any) -> Any:
+    """The same with null for what is not defined, such as points per agreement where nobody agreed."""
+    if isinstance(figures, dict):
+        return {name: defined(value) for name, value in figures.items()}
+    if isinstance(figures, list):
+        return [defined(value) for value in figures]
+    return None if isinstance(figures, float) and math.isnan(figures) else figures
 
 
 def result_file(made: dict[str, Any]) -> Path:
