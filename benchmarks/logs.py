@@ -13,7 +13,6 @@ it a run or a method's seed in the result file; with other settings the file is 
 import argparse
 import hashlib
 import json
-import math
 import os
 import platform
 import subprocess
@@ -30,7 +29,7 @@ from tokenq.envs.negotiation import read_scenarios
 from tokenq.evaluation.intervals import bootstrap_interval
 from tokenq.evaluation.self_play import Speaker, self_play
 from tokenq.run.loaded import load_run
-from tokenq.run.report import versions
+from tokenq.run.report import defined, versions
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -204,15 +203,6 @@ def benchmark(name: str, options: argparse.Namespace) -> dict[str, Any]:
             result |= {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "versions": versions()}
             result_file(made).write_text(json.dumps(defined(result), indent=1, allow_nan=False) + "\n")
     return collect(runs)
-
-
-def defined(figures: Any) -> Any:
-    """The same with null for what is not defined, such as points per agreement where nobody agreed."""
-    if isinstance(figures, dict):
-        return {name: defined(value) for name, value in figures.items()}
-    if isinstance(figures, list):
-        return [defined(value) for value in figures]
-    return None if isinstance(figures, float) and math.isnan(figures) else figures
 
 
 def result_file(made: dict[str, Any]) -> Path:

@@ -1,8 +1,6 @@
 """Evaluate: score a finished run and the model it started from on the same prompts."""
 
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from tokenq.run.measure import Measurement, Rows, judged_episodes, own_vectors
 from tokenq.run.negotiate import negotiate
 from tokenq.run.off_policy import estimate_off_policy
 from tokenq.run.over_seeds import over_seeds, seeds_of
+from tokenq.run.report import defined
 
 
 def evaluate(config: EvaluateConfig, given: Given | None = None) -> dict[str, Any]:
@@ -100,17 +99,9 @@ def _before_and_after(
 
 def _printed(figures: dict[str, Any]) -> dict[str, Any]:
     """Print figures as JSON, where one that is not defined is null, and return them as printed."""
-    defined = {name: _defined(value) for name, value in figures.items()}
-    print(json.dumps(defined, indent=2, allow_nan=False))
-    return defined
-
-
-def _defined(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _defined(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_defined(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    printed: dict[str, Any] = defined(figures)
+    print(json.dumps(printed, indent=2, allow_nan=False))
+    return printed
 
 
 def _agent(config: EvaluateConfig) -> dict[str, Any]:

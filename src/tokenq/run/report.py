@@ -70,8 +70,16 @@ def versions() -> dict[str, str | None]:
 
 def write_summary(path: Path, summary: Summary) -> None:
     """Write summary.json as a whole or not at all; a metric without a value is null."""
-    content = {key: _without_nan(value) for key, value in asdict(summary).items()}
-    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(defined(asdict(summary)), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def defined(figures: Any) -> Any:
+    """The same figures, at any depth of mappings and lists, with None for a number that is not defined."""
+    if isinstance(figures, Mapping):
+        return {name: defined(inner) for name, inner in figures.items()}
+    if isinstance(figures, list):
+        return [defined(inner) for inner in figures]
+    return None if isinstance(figures, float) and not math.isfinite(figures) else figures
 
 
 def write_text(path: Path, text: str) -> None:
@@ -167,12 +175,6 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _front_matter(origin: Origin) -> str:
