@@ -18,7 +18,7 @@ from transformers import (
 
 from tokenq.config.supervised import PretrainConfig
 from tokenq.errors import ConfigError
-from tokenq.nets.architectures import with_decisions
+from tokenq.nets.families import with_decisions
 from tokenq.nets.language import LanguageQ
 from tokenq.nets.likelihood import next_token_loss
 from tokenq.nets.pretext import Causal, Masked, SpanCorruption

@@ -11,11 +11,11 @@ from tokenq.nets.architectures import (
     EncoderDecoder,
     Recurrent,
     RotaryTransformer,
+    ShiftingTransformer,
     Transformer,
-    is_masked_model,
-    with_decisions,
 )
 from tokenq.nets.encoder import EncoderQ
+from tokenq.nets.families import is_masked_model, with_decisions
 from tokenq.nets.loading import end_tokens, load_model, q_network, save_model
 from tokenq.nets.tokenizers import Words
 
@@ -26,6 +26,7 @@ KINDS: list[Any] = [
     EncoderDecoder(**SIZE, heads=2),
     Encoder(**SIZE, heads=2),
     RotaryTransformer(**SIZE, heads=2),
+    ShiftingTransformer(**SIZE, heads=2),
 ]
 
 

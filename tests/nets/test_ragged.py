@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenq.nets.architectures import EncoderDecoder, Recurrent, RotaryTransformer
+from tokenq.nets.architectures import EncoderDecoder, Recurrent, RotaryTransformer, ShiftingTransformer
 from tokenq.nets.language import LanguageQ, inputs, trunk
 from tokenq.nets.ragged import by_length, group_sizes
 from tokenq.nets.tokenizers import Words
@@ -38,6 +38,7 @@ def test_answers_are_those_of_one_padded_batch() -> None:
     long, short = [200] * 3 + [3] * 20, [150, 1] * 11 + [9]
     for architecture in (
         RotaryTransformer(layers=1, width=16, heads=2),
+        ShiftingTransformer(layers=1, width=16, heads=2),
         Recurrent("gru", layers=1, width=16),
         EncoderDecoder(layers=1, width=16, heads=2, context=256),
     ):

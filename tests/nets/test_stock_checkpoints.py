@@ -33,7 +33,7 @@ from transformers import (
 )
 
 from tokenq.errors import ConfigError
-from tokenq.nets.architectures import with_decisions
+from tokenq.nets.families import with_decisions
 from tokenq.nets.language import LanguageQ
 from tokenq.nets.loading import (
     Lora,

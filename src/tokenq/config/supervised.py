@@ -6,7 +6,15 @@ from tokenq.config.checks import at_least, not_negative, positive
 from tokenq.errors import ConfigError
 from tokenq.learning.optimisers import Optimiser
 from tokenq.learning.target import Full, HeadOnly, LastLayers
-from tokenq.nets.architectures import Encoder, EncoderDecoder, NGramModel, Recurrent, RotaryTransformer, Transformer
+from tokenq.nets.architectures import (
+    Encoder,
+    EncoderDecoder,
+    NGramModel,
+    Recurrent,
+    RotaryTransformer,
+    ShiftingTransformer,
+    Transformer,
+)
 from tokenq.nets.loading import Lora
 from tokenq.nets.pretext import Causal, Masked, SpanCorruption
 from tokenq.nets.tokenizers import BPE, Characters, Unigram, WordPiece, Words
@@ -41,9 +49,9 @@ class PretrainConfig:
     """Texts are joined and cut into pieces of so many tokens, >= 2; null: each text stays one, cut at the context."""
     objective: Causal | Masked | SpanCorruption | None = None
     """What is predicted, which must be what suits the model; null: that."""
-    architecture: Transformer | RotaryTransformer | Recurrent | EncoderDecoder | Encoder | NGramModel = field(
-        default_factory=Transformer
-    )
+    architecture: (
+        Transformer | RotaryTransformer | ShiftingTransformer | Recurrent | EncoderDecoder | Encoder | NGramModel
+    ) = field(default_factory=Transformer)
     """The model, where none is given."""
     tokenizer: Characters | Words | BPE | WordPiece | Unigram | None = None
     """The tokenizer, trained on the same texts; null: that of the task or of the model."""

@@ -1,16 +1,12 @@
-"""Fresh models of a chosen size: decoder-only Transformer, recurrent, encoder–decoder and encoder.
+"""Fresh models of a chosen size: decoder-only Transformers, recurrent, encoder–decoder and encoder.
 
 Weights are drawn from torch's global generator. Each architecture says how its tokenizer frames a text.
 """
 
-import copy
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from transformers import (
-    AutoModelForQuestionAnswering,
-    AutoModelForSequenceClassification,
     BartConfig,
     BartForConditionalGeneration,
     BertConfig,
@@ -24,6 +20,7 @@ from transformers import (
 )
 
 from tokenq.errors import ConfigError
+from tokenq.nets.kv_shifting import ShiftingConfig, ShiftingForCausalLM
 from tokenq.nets.recurrent import RecurrentConfig, RecurrentForCausalLM
 from tokenq.nets.smoothing import Additive, KneserNey, ModifiedKneserNey
 from tokenq.nets.tokenizers import Frame
@@ -97,6 +94,8 @@ class RotaryTransformer:
 
     frame: ClassVar[Frame] = "bare"
     """Texts stand alone."""
+    family: ClassVar[Any] = (GPTNeoXConfig, GPTNeoXForCausalLM)
+    """Its classes in transformers."""
 
     def __post_init__(self) -> None:
         _check(self.layers, self.width, self.heads, self.dropout, self.context)
@@ -105,8 +104,9 @@ class RotaryTransformer:
 
     def build(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         """A model with random weights."""
-        return GPTNeoXForCausalLM(
-            GPTNeoXConfig(
+        config, model = self.family
+        built: PreTrainedModel = model(
+            config(
                 vocab_size=len(tokenizer),
                 hidden_size=self.width,
                 num_hidden_layers=self.layers,
@@ -124,6 +124,17 @@ class RotaryTransformer:
                 pad_token_id=tokenizer.pad_token_id,
             )
         )
+        return built
+
+
+@dataclass(frozen=True)
+class ShiftingTransformer(RotaryTransformer):
+    """A rotary Transformer whose heads may read the key or value of the token before (`kv_shifting`).
+
+    Where the answer is what followed a word the last time, or a chain of such steps, it learns many times sooner.
+    """
+
+    family: ClassVar[Any] = (ShiftingConfig, ShiftingForCausalLM)
 
 
 @dataclass(frozen=True)
@@ -267,24 +278,6 @@ class NGramModel:
         raise ConfigError(
             "architecture: got ngram, which has no gradient to train with; it is for tokenq pretrain alone"
         )
-
-
-def is_masked_model(model: PreTrainedModel) -> bool:
-    """Whether the model fills masks and decides nothing yet."""
-    return "ForMaskedLM" in type(model).__name__
-
-
-def with_decisions(model: PreTrainedModel, labels: Sequence[str]) -> PreTrainedModel:
-    """A masked language model's encoder with a fresh head: over labels, or, without any, over the spans of a text."""
-    config: Any = copy.deepcopy(model.config)
-    if labels:
-        config.id2label = dict(enumerate(labels))
-        config.label2id = {name: i for i, name in enumerate(labels)}
-    family: Any = AutoModelForSequenceClassification if labels else AutoModelForQuestionAnswering
-    decider: PreTrainedModel = family.from_config(config).to(model.device)
-    # A classifier's body may have a pooler more, which stays fresh.
-    decider.base_model.load_state_dict(model.base_model.state_dict(), strict=False)
-    return decider
 
 
 def _check(layers: int, width: int, heads: int, dropout: float, context: int) -> None:

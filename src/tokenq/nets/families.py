@@ -1,5 +1,7 @@
 """Which class of model a checkpoint holds, and what each class can do."""
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -16,7 +18,6 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from tokenq.errors import ConfigError
-from tokenq.nets.architectures import is_masked_model
 from tokenq.nets.language import plain
 
 
@@ -46,6 +47,24 @@ def family(config: Any) -> type:
         f"model: got {config._name_or_path}, a {config.model_type} with the architectures {names or 'null'}; expected "
         "a causal or masked language model, an encoder–decoder, a classifier or a reader of spans; choose another model"
     )
+
+
+def is_masked_model(model: PreTrainedModel) -> bool:
+    """Whether the model fills masks and decides nothing yet."""
+    return "ForMaskedLM" in type(model).__name__
+
+
+def with_decisions(model: PreTrainedModel, labels: Sequence[str]) -> PreTrainedModel:
+    """A masked language model's encoder with a fresh head: over labels, or, without any, over the spans of a text."""
+    config: Any = copy.deepcopy(model.config)
+    if labels:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {name: i for i, name in enumerate(labels)}
+    family: Any = AutoModelForSequenceClassification if labels else AutoModelForQuestionAnswering
+    decider: PreTrainedModel = family.from_config(config).to(model.device)
+    # A classifier's body may have a pooler more, which stays fresh.
+    decider.base_model.load_state_dict(model.base_model.state_dict(), strict=False)
+    return decider
 
 
 def check_decides(model: nn.Module) -> None:

@@ -20,7 +20,8 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
-import tokenq.nets.recurrent  # noqa: F401  registers the recurrent models with the Auto classes
+import tokenq.nets.kv_shifting
+import tokenq.nets.recurrent  # noqa: F401  registers our own models with the Auto classes
 from tokenq.errors import CheckpointError, ConfigError
 from tokenq.nets.encoder import EncoderQ, QNetwork, decision_count, is_encoder
 from tokenq.nets.families import adaptable, check_decides, family, tied_layers

@@ -13,8 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from tokenq.errors import ConfigError
-from tokenq.nets.architectures import is_masked_model
 from tokenq.nets.encoder import is_encoder
+from tokenq.nets.families import is_masked_model
 from tokenq.nets.language import LanguageQ, plain
 from tokenq.nets.likelihood import IGNORED, masked_loss, next_token_loss
 from tokenq.nets.tokenizers import SENTINELS, T5_SENTINELS, sentinel_ids

@@ -11,9 +11,9 @@ from tokenq.errors import ConfigError
 from tokenq.learning.offline import Guided
 from tokenq.learning.values import Head
 from tokenq.nets import loading
-from tokenq.nets.architectures import EncoderDecoder, is_masked_model, with_decisions
+from tokenq.nets.architectures import EncoderDecoder
 from tokenq.nets.encoder import QNetwork, decision_count, is_encoder
-from tokenq.nets.families import check_decides
+from tokenq.nets.families import check_decides, is_masked_model, with_decisions
 from tokenq.nets.language import plain
 from tokenq.nets.reference import Reference
 from tokenq.replay.codecs import Codec, Joint, Labelled, Paired, Spanned
