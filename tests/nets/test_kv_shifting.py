@@ -32,10 +32,9 @@ def test_a_share_of_the_token_before() -> None:
     shares = torch.tensor([0.0, 1.0, 0.25])
     shifted = shift(x, shares, None)[0, :, :, 0]
     assert torch.equal(shifted, torch.tensor([[2.0, 4.0, 10.0], [0.0, 2.0, 4.0], [1.5, 3.5, 8.5]]))
-    padded = shift(x, shares, torch.tensor([[False, True, True], [True, True, False]]))[..., 0]
-    # Behind padding a text starts anew; before padding nothing is different.
-    assert torch.equal(padded[0, :, 1:], torch.tensor([[4.0, 10.0], [0.0, 4.0], [3.0, 8.5]]))
-    assert torch.equal(padded[1, :, :2], shifted[:, :2])
+    anew = shift(x, shares, torch.tensor([[False, True], [True, True]]))[..., 0]
+    assert torch.equal(anew[0, :, 1:], torch.tensor([[4.0, 10.0], [0.0, 4.0], [3.0, 8.5]]))
+    assert torch.equal(anew[1], shifted)
 
 
 def test_without_a_shift_it_is_gpt_neox() -> None:
@@ -68,6 +67,21 @@ def test_padding_changes_nothing(attention: str, side: str) -> None:
     assert torch.allclose(together.logits[1], model(torch.tensor([LONG])).logits[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_packed_texts_do_not_see_each_other(attention: str) -> None:
+    model = make()
+    model.set_attn_implementation(attention)
+    places = torch.tensor([[*range(len(SHORT)), *range(len(LONG))]])
+    packed = model(torch.tensor([SHORT + LONG]), position_ids=places, use_cache=False).logits[0]
+    assert torch.allclose(packed[: len(SHORT)], model(torch.tensor([SHORT])).logits[0], atol=1e-5)
+    assert torch.allclose(packed[len(SHORT) :], model(torch.tensor([LONG])).logits[0], atol=1e-5)
+
+
+def test_a_way_to_attend_without_a_mask_is_refused() -> None:
+    with pytest.raises(ValueError, match="flex_attention"):
+        make().set_attn_implementation("flex_attention")
+
+
 def test_a_cache_changes_nothing() -> None:
     model = make()
     mask = torch.tensor([[0] * 4 + [1] * 3, [1] * 7])
@@ -78,6 +92,15 @@ def test_a_cache_changes_nothing() -> None:
     assert torch.allclose(torch.stack(kept.logits), torch.stack(anew.logits), atol=1e-5)
     beams = [model.generate(**prompts, max_new_tokens=6, num_beams=3, use_cache=cache) for cache in (True, False)]
     assert torch.equal(*beams)
+
+
+def test_a_fresh_head_writes_what_it_reads() -> None:
+    model, width = make(), 16
+    for layer in model.gpt_neox.layers:
+        joint = layer.attention.query_key_value.weight.view(2, 3, width // 2, width)
+        assert torch.equal(joint[:, 0], joint[:, 1]) and not torch.equal(joint[:, 0], joint[:, 2])
+        assert torch.equal(layer.attention.dense.weight, joint[:, 2].reshape(width, width).T)
+        assert layer.attention.key_shift.tolist() == [0.0, 1.0]
 
 
 def test_a_fresh_layer_finds_what_followed_the_last_time() -> None:

@@ -71,20 +71,6 @@ def test_evaluate_measures_the_guided_policy_and_zero_beta_the_model_alone(
     assert guided["after"]["kl"] != alone["after"]["kl"]
 
 
-def test_evaluate_measures_the_best_of_some_candidates(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def after(*options: str) -> dict[str, Any]:
-        capsys.readouterr()
-        assert main(["evaluate", str(finished), "--eval_samples", "64", *options]) == 0
-        found: dict[str, Any] = json.loads(capsys.readouterr().out)["after"]
-        return found
-
-    one, best = after("--candidates", "1"), after("--candidates", "8")
-    assert best["kl"] != one["kl"] and best == after("--candidates", "8")
-    rows = ["--dataset", str(finished / "rows.jsonl"), "--off_policy", "fitted_q"]
-    assert main(["evaluate", str(finished), *rows, "--candidates", "8"]) == 2
-    assert "candidates beside it" in capsys.readouterr().err
-
-
 def test_generate_is_guided(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def text(beta: str) -> str:
         capsys.readouterr()

@@ -29,8 +29,6 @@ class EvaluateConfig:
     """Temperature of the drawn completions, > 0; greedy ones are measured as well."""
     beta: float | None = None
     """How much the Q heads of the run have to say, >= 0 (`guidance.beta`); null: as much as while it trained."""
-    candidates: int = 1
-    """Completions to draw for one that is written, >= 1: the best by the last token's Q; needs Q heads."""
     seed: int = 0
     """Seed of the draw, >= 0."""
     gif: str | None = None
@@ -56,7 +54,7 @@ class EvaluateConfig:
             raise ConfigError(f"runs: got {len(self.runs)} with gold, self_play or gif, which look at one; name one")
         checked_seed(self.seed)
         not_negative(self, "beta")
-        at_least(self, 1, "eval_samples", "candidates")
+        at_least(self, 1, "eval_samples")
         positive(self, "temperature")
         for name in ("behaviour", "fitted_on"):
             given = getattr(self, name)
@@ -68,7 +66,5 @@ class EvaluateConfig:
             raise ConfigError("self_play: got dataset, metrics, gif, off_policy or gold beside it; leave them out")
         if self.off_policy is not None and self.dataset is None:
             raise ConfigError("off_policy: got no dataset, expected scored rows that the run never saw; name --dataset")
-        written = self.metrics or self.gif or self.temperature != 1.0 or self.candidates > 1
-        if self.off_policy is not None and written:
-            given = "metrics, gif, temperature or candidates"
-            raise ConfigError(f"off_policy: got {given} beside it; they belong to generated text")
+        if self.off_policy is not None and (self.metrics or self.gif or self.temperature != 1.0):
+            raise ConfigError("off_policy: got metrics, gif or temperature beside it; they belong to generated text")

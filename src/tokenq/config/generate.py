@@ -29,15 +29,13 @@ class GenerateConfig:
     """Always take the best token; temperature, top_k and top_p then say nothing."""
     beta: float | None = None
     """How much the Q heads of the run have to say, >= 0 (`guidance.beta`); null: as much as while it trained."""
-    candidates: int = 1
-    """Completions to draw for one that is written, >= 1: the best by the last token's Q; needs Q heads."""
     seed: int = 0
     """Seed of the draw, >= 0."""
 
     def __post_init__(self) -> None:
         checked_seed(self.seed)
         not_negative(self, "beta")
-        at_least(self, 1, "num_generations", "max_completion_length", "candidates")
+        at_least(self, 1, "num_generations", "max_completion_length")
         if not self.prompt:
             raise ConfigError("prompt: got none, expected at least one --prompt TEXT")
         Boltzmann(self.temperature, self.top_k, self.top_p)

@@ -94,8 +94,8 @@ class RotaryTransformer:
 
     frame: ClassVar[Frame] = "bare"
     """Texts stand alone."""
-    family: ClassVar[Any] = (GPTNeoXConfig, GPTNeoXForCausalLM)
-    """Its classes in transformers."""
+    classes: ClassVar[Any] = (GPTNeoXConfig, GPTNeoXForCausalLM)
+    """Those of its configuration and of the model."""
 
     def __post_init__(self) -> None:
         _check(self.layers, self.width, self.heads, self.dropout, self.context)
@@ -104,7 +104,7 @@ class RotaryTransformer:
 
     def build(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         """A model with random weights."""
-        config, model = self.family
+        config, model = self.classes
         built: PreTrainedModel = model(
             config(
                 vocab_size=len(tokenizer),
@@ -134,7 +134,7 @@ class ShiftingTransformer(RotaryTransformer):
     Where the answer is what followed a word the last time, or a chain of such steps, it learns many times sooner.
     """
 
-    family: ClassVar[Any] = (ShiftingConfig, ShiftingForCausalLM)
+    classes: ClassVar[Any] = (ShiftingConfig, ShiftingForCausalLM)
 
 
 @dataclass(frozen=True)

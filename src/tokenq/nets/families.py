@@ -60,8 +60,8 @@ def with_decisions(model: PreTrainedModel, labels: Sequence[str]) -> PreTrainedM
     if labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {name: i for i, name in enumerate(labels)}
-    family: Any = AutoModelForSequenceClassification if labels else AutoModelForQuestionAnswering
-    decider: PreTrainedModel = family.from_config(config).to(model.device)
+    auto: Any = AutoModelForSequenceClassification if labels else AutoModelForQuestionAnswering
+    decider: PreTrainedModel = auto.from_config(config).to(model.device)
     # A classifier's body may have a pooler more, which stays fresh.
     decider.base_model.load_state_dict(model.base_model.state_dict(), strict=False)
     return decider

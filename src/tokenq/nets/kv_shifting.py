@@ -56,8 +56,8 @@ class ShiftingAttention(GPTNeoXAttention):
         query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
         if layer_past is not None:
             key, value = layer_past.update(key, value, self.layer_idx)
-        real = None if attention_mask is None else _real(attention_mask)
-        key, value = shift(key, self.key_shift, real), shift(value, self.value_shift, real)
+        goes_on = None if attention_mask is None else _goes_on(attention_mask, query.shape[2])
+        key, value = shift(key, self.key_shift, goes_on), shift(value, self.value_shift, goes_on)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         dropout = self.attention_dropout if self.training else 0.0
         read, weights = attend(
@@ -66,34 +66,38 @@ class ShiftingAttention(GPTNeoXAttention):
         return self.dense(read.reshape(*size, -1)), weights
 
 
-def shift(x: Tensor, share: Tensor, real: Tensor | None) -> Tensor:
-    """(1 − share)·x_t + share·x_{t−1} for x [B, H, K, D] and share [H]; 0 stands before the first real token.
+def shift(x: Tensor, share: Tensor, goes_on: Tensor | None) -> Tensor:
+    """(1 − share)·x_t + share·x_{t−1} for x [B, H, K, D] and share [H]; 0 stands before the first token of a text.
 
-    `real` [B, K] says which tokens are no padding; None: all.
+    `goes_on` [B, K − 1] says which tokens, from the second on, belong to the text of the one before; None: all.
     """
-    before = nn.functional.pad(x[:, :, :-1], (0, 0, 1, 0))
-    if real is not None:
-        before = before * nn.functional.pad(real[:, :-1], (1, 0))[:, None, :, None]
-    return torch.lerp(x, before, share[:, None, None].to(x.dtype))
+    before = x[:, :, :-1]
+    if goes_on is not None:
+        before = before * goes_on[:, None, :, None]
+    return torch.lerp(x, nn.functional.pad(before, (0, 0, 1, 0)), share[:, None, None].to(x.dtype))
 
 
-def _real(mask: Tensor) -> Tensor:
-    """Which tokens the last query sees, [B, K]; they are all that are no padding."""
-    seen = mask if mask.ndim == 2 else mask[:, 0, -1]
+def _goes_on(mask: Tensor, queries: int) -> Tensor:
+    """Which tokens, from the second on, see the one before: not behind padding, not at the start of a packed text."""
+    # With a cache there are rows for the newest tokens alone, and these see all that is no padding.
+    seen = mask[:, 0].diagonal(-1, 1, 2) if mask.shape[-1] == queries else mask[:, 0, -1, :-1]
     return seen == 0 if seen.is_floating_point() else seen.bool()
 
 
 class ShiftingPreTrainedModel(GPTNeoXPreTrainedModel):
-    """What both models below share: how a fresh one starts."""
+    """What both models below share: how a fresh one starts, and that it attends with a mask in sight."""
 
     config_class = ShiftingConfig
+    _supports_flash_attn = False
+    _supports_flex_attn = False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Every other head starts with the key of the token before, and each copies what it finds.
 
-        Query and key start as one matrix, as those of trained models resemble each other (Trockman & Kolter 2023,
-        arXiv 2305.09828), so that a token looks for itself; the output starts as the transpose of the value.
+        Query and key start as one matrix, so that a token looks for itself; that trained ones resemble each other is
+        an observation of Trockman & Kolter 2023 (arXiv 2305.09828). Unlike theirs, the output starts as the transpose
+        of the value: what a head finds, it writes.
         """
         super()._init_weights(module)  # type: ignore[no-untyped-call]
         width = self.config.hidden_size

@@ -56,7 +56,7 @@ def _figures(config: EvaluateConfig, given: Given) -> dict[str, Any]:
     counted = _counted_in(config.run)
     if counted is not None:
         return _counted(config, counted)
-    run = load_run(config.run, config.beta, config.candidates)
+    run = load_run(config.run, config.beta)
     if config.off_policy is not None:
         return estimate_off_policy(config, config.off_policy, run)
     if config.gold is not None:
@@ -82,8 +82,7 @@ def _before_and_after(
     """The scores and metrics of the start, which distances are measured from, and of the trained model."""
     start = run.start()
     reference = Reference(start or run.network)
-    figures: dict[str, Any] = {"run": config.run, "samples": config.eval_samples, "seed": config.seed}
-    figures |= {"candidates": config.candidates, "before": None}
+    figures: dict[str, Any] = {"run": config.run, "samples": config.eval_samples, "seed": config.seed, "before": None}
     for name, network in (("before", start), ("after", run.network)):
         if network is None:
             continue
@@ -107,12 +106,9 @@ def _printed(figures: dict[str, Any]) -> dict[str, Any]:
 
 def _agent(config: EvaluateConfig) -> dict[str, Any]:
     """The greedy returns of an agent over `eval_samples` episodes, and its exact value where that is known."""
-    guided = config.beta is not None or config.candidates > 1
-    if config.metrics or config.dataset or config.gold or config.self_play or guided:
+    if config.metrics or config.dataset or config.gold or config.self_play or config.beta is not None:
         measured = "is an agent, which is measured by the returns of greedy episodes"
-        raise ConfigError(
-            f"metrics, dataset, gold, self_play, beta, candidates: {config.run} {measured}; leave them out"
-        )
+        raise ConfigError(f"metrics, dataset, gold, self_play, beta: {config.run} {measured}; leave them out")
     trained, network = load_agent(config.run)
     if config.gif is not None:
         film(trained.environment, network, config.seed, Path(config.gif))
@@ -134,7 +130,6 @@ def _counted(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
         for name in ("vectors", "gold", "self_play", "gif", "off_policy", "beta")
         if getattr(config, name) is not None
     ]
-    asked += ["candidates"] if config.candidates > 1 else []
     if asked:
         raise ConfigError(
             f"got {', '.join(asked)} for {config.run}, which is an n-gram model, expected perplexity, all that can be "

@@ -12,7 +12,7 @@ def generate(config: GenerateConfig) -> list[str]:
     """Print and return one text for each prompt and generation, prompt included."""
     if not config.prompt:
         raise ConfigError("prompt: got none, expected at least one; write --prompt TEXT")
-    run = load_run(config.run, config.beta, config.candidates)
+    run = load_run(config.run, config.beta)
     chat = run.tokenizer.chat_template is not None
     torch.manual_seed(config.seed)
     rows = [{"prompt": [{"role": "user", "content": text}] if chat else text} for text in config.prompt]

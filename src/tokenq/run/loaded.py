@@ -9,9 +9,7 @@ from tokenq.config.train import TrainConfig
 from tokenq.errors import ConfigError
 from tokenq.learning.offline import Guided
 from tokenq.nets import loading
-from tokenq.nets.best_of import BestOf
 from tokenq.nets.encoder import QNetwork
-from tokenq.nets.language import LanguageQ
 from tokenq.nets.ngram import HEADER
 from tokenq.run.control import is_agent
 from tokenq.run.folder import finished_config
@@ -37,11 +35,10 @@ class Loaded:
         return loading.q_network(loading.load_model(path, self.config.dtype, self.config.trust_remote_code))
 
 
-def load_run(run: str, beta: float | None = None, candidates: int = 1) -> Loaded:
+def load_run(run: str, beta: float | None = None) -> Loaded:
     """Read a finished run; `beta` is how much its Q heads have to say, None for as much as while it trained.
 
-    What is written is the best of so many `candidates`. Raises `CheckpointError` if `run` is not the folder of one,
-    `ConfigError` for a `beta` or `candidates` without Q heads.
+    Raises `CheckpointError` if `run` is not the folder of one, `ConfigError` for a `beta` without Q heads.
     """
     if is_agent(run):
         raise ConfigError(f"got {run}, which is an agent, expected the run of a language model; see tokenq evaluate")
@@ -62,10 +59,6 @@ def load_run(run: str, beta: float | None = None, candidates: int = 1) -> Loaded
     elif beta is not None:
         raise ConfigError(f"beta: got {beta} for {run}, which was trained without Q heads; leave --beta out")
     network = loading.q_network(loading.load_model(str(model), config.dtype, trusted), q_heads=q_heads)
-    if candidates > 1:
-        if not isinstance(network, LanguageQ):
-            raise ConfigError(f"candidates: got {candidates} for {run}, which decides and writes no text; leave it out")
-        network = BestOf(network, candidates)
     network.to(network.causal.device)
     codec = codec_of(network.causal, tokenizer, config.turns_seen)
     writer = Writer(network, codec, loading.context_length(network.causal))
