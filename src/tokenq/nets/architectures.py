@@ -131,7 +131,7 @@ class RotaryTransformer:
 class ShiftingTransformer(RotaryTransformer):
     """A rotary Transformer whose heads may read the key or value of the token before (`kv_shifting`).
 
-    Where the answer is what followed a word the last time, or a chain of such steps, it learns many times sooner.
+    What followed a word the last time it finds with one layer instead of two, and learns to find many times sooner.
     """
 
     classes: ClassVar[Any] = (ShiftingConfig, ShiftingForCausalLM)
