@@ -129,4 +129,5 @@ def test_a_checkpoint_loads_where_tokenq_is_not_installed(tmp_path: Path) -> Non
     command = [sys.executable, "-I", "-c", ELSEWHERE, str(folder)]
     ran = subprocess.run(command, env=os.environ | {"HF_HOME": str(tmp_path)}, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
-    assert torch.equal(torch.load(folder / "logits.pt"), model(torch.arange(5).unsqueeze(0)).logits)
+    there, here = torch.load(folder / "logits.pt"), model(torch.arange(5).unsqueeze(0)).logits
+    assert torch.allclose(there, here, atol=1e-5)
