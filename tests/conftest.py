@@ -1,6 +1,8 @@
 """What every test shares: one thread, no network, tiny models, and the optional folder of larger test data."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,33 @@ from tokenq.types import Batch, Episode
 torch.set_num_threads(1)
 
 SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
+
+
+ELSEWHERE = """
+import sys, torch
+sys.modules["tokenq"] = None  # as if it were not installed
+from transformers import AutoModelForCausalLM, pipeline
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True)
+assert type(model).__module__.startswith("transformers_modules.")
+torch.save(model(torch.arange(5).unsqueeze(0)).logits, sys.argv[1] + "/logits.pt")
+write = pipeline("text-generation", sys.argv[1], trust_remote_code=True, max_new_tokens=4, do_sample=False)
+print("|".join(row[0]["generated_text"] for row in write(["ab", "cabc"], batch_size=2)))
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Callable[[Path], tuple[torch.Tensor, str]]:
+    """Of a checkpoint, where tokenq is not installed: logits of the tokens 0 to 4, and greedy texts, joined by bars."""
+
+    def read(folder: Path) -> tuple[torch.Tensor, str]:
+        # As many threads as here, for they decide how sums are rounded.
+        own = {"HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        command = [sys.executable, "-I", "-c", ELSEWHERE, str(folder)]
+        ran = subprocess.run(command, env=os.environ | own, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+        return torch.load(folder / "logits.pt"), ran.stdout.strip()
+
+    return read
 
 
 @pytest.fixture(scope="session")

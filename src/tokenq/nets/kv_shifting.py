@@ -93,7 +93,7 @@ class ShiftingPreTrainedModel(GPTNeoXPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Every other head starts with the key of the token before, and each copies what it finds.
+        """Every other head, from the second on, starts with the key of the token before, and each copies what it finds.
 
         Query and key start as one matrix, so that a token looks for itself; that trained ones resemble each other is
         an observation of Trockman & Kolter 2023 (arXiv 2305.09828). Unlike theirs, the output starts as the transpose
