@@ -45,12 +45,13 @@ if TYPE_CHECKING:
     from tokenq.learning.target import HeadOnly as HeadOnly
     from tokenq.learning.target import LastLayers as LastLayers
     from tokenq.learning.target import TargetConfig as TargetConfig
+    from tokenq.learning.values import Afterstates as Afterstates
     from tokenq.learning.values import Guidance as Guidance
     from tokenq.learning.values import Head as Head
     from tokenq.learning.values import Heads as Heads
     from tokenq.learning.values import Logits as Logits
     from tokenq.learning.values import Raw as Raw
-    from tokenq.nets.loading import load_q_heads as load_q_heads
+    from tokenq.nets.heads import load_q_heads as load_q_heads
     from tokenq.nets.prior_guided import PriorGuided as PriorGuided
     from tokenq.replay.buffer import Replay as Replay
     from tokenq.replay.samplers import Prioritised as Prioritised
@@ -65,6 +66,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Adapter": "learning.target",
     "Adaptive": "learning.sync",
+    "Afterstates": "learning.values",
     "Batch": "types",
     "Boltzmann": "acting.explore",
     "C51": "learning.distributional",
@@ -114,7 +116,7 @@ _HOMES = {
     "UserError": "errors",
     "Walks": "envs.walks",
     "WorstIsZero": "learning.scaling",
-    "load_q_heads": "nets.loading",
+    "load_q_heads": "nets.heads",
 }
 
 __all__ = sorted(_HOMES)

@@ -21,7 +21,7 @@ from tokenq.learning.offline import CQL, ILQL, MC, Guided
 from tokenq.learning.scaling import RawRewards
 from tokenq.learning.sync import Polyak
 from tokenq.learning.target import HeadOnly, Target, TargetConfig
-from tokenq.learning.values import Guidance, Heads
+from tokenq.learning.values import Afterstates, Guidance, Heads
 from tokenq.nets import q_heads
 from tokenq.nets.action_values import Dense
 from tokenq.nets.language import LanguageQ
@@ -110,6 +110,28 @@ def test_mc_by_hand(batch_of: BatchOf) -> None:
     assert objective.bootstrap(online, two_decisions(batch_of))[0].tolist() == [1.0, 3.0, 0.0]
 
 
+def test_mc_of_afterstates_by_hand(batch_of: BatchOf) -> None:
+    """Two heads foresee with w = 0.3: the first one gives the second of two actions ¾, the other has nothing to tell.
+
+    The head says 3 and 1 where 2 follows both times; cloning is the toss of a coin.
+    """
+    judge = Dense(torch.tensor([[[3.0, 0], [0, 1.0], [0, 0]]]))
+    ahead = (Dense(torch.tensor([[[0, LN3], [9.0, 0], [0, 0]]])),) * 2
+    online = q_heads.Guided(COIN, (judge,), torch.ones(1, 3, dtype=torch.bool), 1.0, 1, ahead=ahead)
+    objective = MC(
+        values=Afterstates(ahead=2, foresight=0.3, samples=0),
+        guidance=Guidance(top_k=1),
+        gamma=1.0,
+        conservative=0.0,
+        cloning=0.5,
+    )
+    batch = batch_of([[0, 1]], rewards=[[0.0, 2.0]], continues=[[1.0, 0.0]])
+    loss = objective.loss(online, lambda: online, batch)
+    assert loss.q[0].tolist() == [3.0, 1.0] and loss.target[0].tolist() == [2.0, 2.0]
+    foreseen = -0.3 * math.log(0.75)
+    assert loss.per_decision[0].tolist() == pytest.approx([half(1) + 0.5 * LN2 + foreseen, half(1) + 0.5 * LN2])
+
+
 def test_mc_asks_the_target_network_only_where_a_rating_is_missing(batch_of: BatchOf) -> None:
     def never() -> q_heads.Guided:
         raise AssertionError("nothing bootstraps")
@@ -140,6 +162,11 @@ def test_the_conservative_term_moves_the_solution_as_the_equation_says(batch_of:
         lambda: ILQL(gamma=1.1),
         lambda: CQL(conservative=-0.1),
         lambda: MC(cloning=float("inf")),
+        lambda: MC(values=Afterstates(), guidance=Guidance(top_k=2)),
+        lambda: MC(values=Afterstates(), conservative=0.0),
+        lambda: Afterstates(ahead=-1),
+        lambda: Afterstates(foresight=-0.1),
+        lambda: Afterstates(max_grad_norm=0.0),
         lambda: Heads(count=3),
         lambda: Heads(samples=-1),
         lambda: Heads(learning_rate=0.0),

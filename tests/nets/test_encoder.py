@@ -25,8 +25,9 @@ from transformers import (
 from tokenq.acting.explore import Greedy
 from tokenq.learning.values import Head, Logits
 from tokenq.nets.encoder import EncoderQ, QNetwork
+from tokenq.nets.heads import q_heads
 from tokenq.nets.language import LanguageQ, ValueHead
-from tokenq.nets.loading import q_heads, q_network
+from tokenq.nets.loading import q_network
 from tokenq.nets.q_heads import Guided
 from tokenq.nets.reference import Reference
 from tokenq.ops.policies import prior_guided

@@ -11,8 +11,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from tokenq.errors import CheckpointError
 from tokenq.learning.values import ActionValues, HeadedValues
 from tokenq.nets.action_values import Dense
+from tokenq.nets.heads import Q_HEADS, load_q_heads, q_heads
 from tokenq.nets.language import LanguageQ
-from tokenq.nets.loading import Q_HEADS, character_tokenizer, load_q_heads, q_heads, save_network
+from tokenq.nets.loading import character_tokenizer, save_network
 from tokenq.nets.q_heads import Guided, QHeads
 from tokenq.ops import readout
 from tokenq.types import Batch

@@ -34,6 +34,7 @@ from transformers import (
 
 from tokenq.errors import ConfigError
 from tokenq.nets.families import with_decisions
+from tokenq.nets.heads import value_head
 from tokenq.nets.language import LanguageQ
 from tokenq.nets.loading import (
     Lora,
@@ -43,7 +44,6 @@ from tokenq.nets.loading import (
     load_model,
     load_tokenizer,
     q_network,
-    value_head,
     with_adapter,
 )
 from tokenq.nets.pretext import SpanCorruption

@@ -27,27 +27,29 @@ WALKS = {
     "target": {"scope": "head"},
 }
 HEADS = {"ilql": {"q.first", "q.second", "value"}, "cql": {"q.first"}, "mc": {"q.first"}}
+AFTERSTATES = {"values": {"type": "afterstates", "ahead": 2, "learning_rate": 0.01}, "conservative": 0}
 
 
-def run_of(start: Start, name: str, **changes: Any) -> Path:
+def run_of(start: Start, name: str, special: dict[str, Any] | None = None, **changes: Any) -> Path:
     objective = {"type": name, "guidance": {"beta": 30, "top_k": 12}, "values": {"learning_rate": 0.01}}
-    return start(WALKS | {"objective": objective} | changes)
+    return start(WALKS | {"objective": objective | (special or {})} | changes)
 
 
-@pytest.fixture(scope="module", params=HEADS)
+@pytest.fixture(scope="module", params=[*HEADS, "afterstates"])
 def finished(request: pytest.FixtureRequest, start: Start) -> Path:
-    folder = run_of(start, request.param)
+    folder = run_of(start, "mc", AFTERSTATES) if request.param == "afterstates" else run_of(start, request.param)
     assert json.loads((folder / "summary.json").read_text())["updates"] == 6
     return folder
 
 
 def test_the_model_is_a_plain_checkpoint_with_heads_beside_it(finished: Path) -> None:
-    name = next(name for name in HEADS if f"type: {name}\n" in (finished / "config.yaml").read_text())
+    named = {**HEADS, "afterstates": {"worth"}}
+    name = [name for name in named if f"type: {name}\n" in (finished / "config.yaml").read_text()][-1]
     heads = load_file(finished / "model" / "q_heads.safetensors")
-    assert {key.removesuffix(".outer.weight") for key in heads if key.endswith("outer.weight")} == HEADS[name]
-    assert all(heads[f"{head}.outer.weight"].abs().max() > 0 for head in HEADS[name])
+    assert {key.removesuffix(".outer.weight") for key in heads if key.endswith("outer.weight")} == named[name]
+    assert all(heads[f"{head}.outer.weight"].abs().max() > 0 for head in named[name])
     assert AutoModelForCausalLM.from_pretrained(finished / "model").config.vocab_size == 23
-    assert 'load_q_heads("model", beta=30' in (finished / "README.md").read_text()
+    assert 'load_q_heads("model", beta=30.0, top_k=12)' in (finished / "README.md").read_text()
     size = sum(tensor.numel() * tensor.element_size() for tensor in heads.values())
     assert json.loads((finished / "summary.json").read_text())["target_bytes"] == size
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
@@ -79,6 +81,16 @@ def test_generate_is_guided(finished: Path, capsys: pytest.CaptureFixture[str]) 
         return capsys.readouterr().out
 
     assert text("1000") != text("0")
+
+
+def test_afterstates_where_the_model_forgets_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "maze.yaml"
+    config.write_text(
+        "task: {type: maze}\nmemory: 1\n"
+        "objective: {type: mc, values: {type: afterstates}, conservative: 0, guidance: {top_k: 2}}\n"
+    )
+    assert main(["train", str(config)]) == 2
+    assert "sees 1 observations" in capsys.readouterr().err
 
 
 def test_beta_without_heads_is_refused(start: Start, capsys: pytest.CaptureFixture[str]) -> None:

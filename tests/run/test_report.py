@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from tokenq.errors import DataError
+from tokenq.learning.values import Guidance
 from tokenq.run.report import Origin, Summary, model_card, versions, write_completions, write_summary
 
 SUMMARY = Summary(
@@ -81,7 +82,7 @@ def test_the_card_shows_results_command_and_versions() -> None:
 
 
 def test_the_card_names_the_class_that_loads_the_model() -> None:
-    origin = Origin("tokenq train sst2.yaml", "mc", "AutoModelForSequenceClassification", guidance=16.0)
+    origin = Origin("tokenq train sst2.yaml", "mc", "AutoModelForSequenceClassification", guidance=Guidance(16.0))
     card = model_card("critic", SUMMARY, origin)
     assert front_matter(card)["pipeline_tag"] == "text-classification"
     assert 'AutoModelForSequenceClassification.from_pretrained("model")' in card

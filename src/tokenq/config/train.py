@@ -24,6 +24,7 @@ from tokenq.learning.objectives import DQN, DoubleDQN, Soft
 from tokenq.learning.offline import CQL, ILQL, MC
 from tokenq.learning.scaling import PerPrompt, RawRewards, Standardise, WorstIsZero
 from tokenq.learning.target import TargetConfig
+from tokenq.learning.values import Afterstates
 from tokenq.ops.schedules import Decay
 from tokenq.replay.samplers import Prioritised, Recent, Uniform
 
@@ -199,6 +200,11 @@ class TrainConfig:
         if isinstance(self.reward_scale, PerPrompt) and self.num_generations < 2:
             few = f"got per_prompt with num_generations {self.num_generations}, expected at least 2"
             raise ConfigError(f"reward_scale: {few}: a completion is compared with the others of its prompt")
+        if isinstance(self.objective.values, Afterstates) and self.turns_seen is not None:
+            raise ConfigError(
+                f"objective.values: got afterstates for a model that sees {self.turns_seen} observations, where the "
+                "last token of a turn is never read with those before it; use heads"
+            )
         if self.environment_factory is not None and self.task is not None:
             raise ConfigError("environment_factory: got one beside a task, expected one of them; drop the other")
         if self.environment_factory is not None or self.game is not None:

@@ -17,7 +17,7 @@ from tokenq.learning.objectives import Loss
 from tokenq.learning.objectives import Target as TargetValues
 from tokenq.learning.scaling import PerPrompt, RawRewards, ReturnStatistics, Standardise, WorstIsZero, returns_from
 from tokenq.learning.target import Target
-from tokenq.learning.values import ActionValues, Head, Heads, Logits, Raw
+from tokenq.learning.values import ActionValues, Afterstates, Head, Heads, Logits, Raw
 from tokenq.ops import schedules
 from tokenq.types import Batch, Episode
 
@@ -31,7 +31,7 @@ class Objective(Protocol):
     """From action values to one loss per decision."""
 
     @property
-    def values(self) -> Raw | Logits | Head | Heads:
+    def values(self) -> Raw | Logits | Head | Heads | Afterstates:
         """How logits become Q-values."""
 
     @property
@@ -131,7 +131,7 @@ class Learner:
         heads = self.parts["value_head"] + self.parts["q_heads"]
         if not heads:
             return [policy]
-        if not isinstance(self.head, Head | Heads):
+        if not isinstance(self.head, Head | Heads | Afterstates):
             unused = "the network has Q heads or a value head that this objective never trains"
             raise ConfigError(f"values: {unused}; load it without")
         return [policy, {"params": heads, "base": self.head.learning_rate, "lr": rate}]
@@ -218,7 +218,7 @@ class Learner:
         policy = self.parts["trunk"] + self.parts["readout"]
         norm = torch.stack([norms[name] for name in ("trunk", "readout") if name in norms]).norm()
         nn.utils.clip_grads_with_norm_(policy, self.optimisation.max_grad_norm, norm)
-        if isinstance(self.head, Head | Heads):
+        if isinstance(self.head, Head | Heads | Afterstates):
             part = "value_head" if isinstance(self.head, Head) else "q_heads"
             nn.utils.clip_grads_with_norm_(self.parts[part], self.head.max_grad_norm, norms[part])
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tokenq.errors import ConfigError
 from tokenq.learning.objectives import Loss, Plausible, Target, Vocabulary
-from tokenq.learning.values import ActionValues, Guidance, HeadedValues, Heads, Raw
+from tokenq.learning.values import ActionValues, Afterstates, Guidance, HeadedValues, Heads, Raw, headed
 from tokenq.ops.losses import expectile, squared_error
 from tokenq.ops.returns import lambda_returns
 from tokenq.types import Batch
@@ -103,7 +103,7 @@ class CQL:
 
     def loss(self, online: ActionValues, target: Target, batch: Batch) -> Loss:
         """The loss of every decision."""
-        chooser, judge = self.values.headed(online), self.values.headed(target())
+        chooser, judge = headed(online), headed(target())
         pairs = zip(chooser.heads, judge.heads, strict=True)
         best = [self._best(mine.following, lagging.following, batch.following) for mine, lagging in pairs]
         goal = batch.rewards + batch.discounts(self.gamma) * reduce(torch.minimum, best)
@@ -111,7 +111,7 @@ class CQL:
 
     def bootstrap(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:
         """The largest Q of each state, by the head that finds the least."""
-        best = (self._best(head, head, batch) for head in self.values.headed(values).heads)
+        best = (self._best(head, head, batch) for head in headed(values).heads)
         return reduce(torch.minimum, best)
 
     def _best(self, chooser: ActionValues, judge: ActionValues, batch: Batch) -> Tensor:
@@ -127,14 +127,14 @@ class MC:
     there: y_n = r_n + γ·c_n·min_i Q̄_i(s_{n+1}, a_{n+1}).
     """
 
-    values: Heads = field(default_factory=one_head)
-    """The heads that Q comes from."""
+    values: Heads | Afterstates = field(default_factory=one_head)
+    """What Q comes from: heads that answer for all tokens at once, or one that reads a token first."""
     guidance: Guidance = field(default_factory=Guidance)
     """How Q guides the model when text is written."""
     gamma: float = 0.99
     """Discount per decision, in [0, 1]."""
     conservative: float = 0.02
-    """α >= 0, the weight of the conservative term."""
+    """α >= 0, the weight of the conservative term; with afterstates 0."""
     cloning: float = 1.0
     """w >= 0, the weight of cloning the data."""
 
@@ -145,6 +145,15 @@ class MC:
 
     def __post_init__(self) -> None:
         _check(self)
+        if isinstance(self.values, Afterstates):
+            if self.conservative > 0:
+                got = f"conservative: got {self.conservative} with afterstates"
+                raise ConfigError(f"{got}, which say nothing of tokens that were not taken, expected 0")
+            if self.guidance.top_k == 0:
+                raise ConfigError(
+                    "guidance.top_k: got 0, all tokens, with afterstates, each of which costs a pass of the model; "
+                    "expected how many are tried, >= 1"
+                )
 
     def loss(self, online: ActionValues, target: Target, batch: Batch) -> Loss:
         """The loss of every decision."""
@@ -153,7 +162,8 @@ class MC:
         value = self.bootstrap(target(), batch)[:, 1:] if gaps else torch.zeros_like(batch.rewards)
         discounts = batch.discounts(self.gamma)
         goal = lambda_returns(batch.rewards, discounts, value, torch.zeros_like(value), following.float())
-        return _fit(self, online, batch, goal)
+        further = self.values.foreseen(online, batch) if isinstance(self.values, Afterstates) else []
+        return _fit(self, online, batch, goal, *further)
 
     def bootstrap(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:
         """Q of each taken action; after the last one, 0."""
@@ -173,7 +183,7 @@ def _fit(
     *further: Float[Tensor, "B N"],
 ) -> Loss:
     """Each head towards the goal, held down and with the policy cloned, and further losses of the objective's own."""
-    values: HeadedValues = objective.values.headed(online)
+    values: HeadedValues = headed(online)
     samples = objective.values.samples
     taken = [head.at(batch.actions) for head in values.heads]
     losses = [*further, *(squared_error(q, goal) for q in taken)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from tokenq.errors import ConfigError
@@ -172,6 +172,17 @@ class HeadedValues(Protocol):
     def state_value(self) -> Float[Tensor, "B S"] | None:
         """V, differentiable; None without a head for it."""
 
+    @property
+    def ahead(self) -> Sequence[ActionValues]:
+        """One for each head that foresees: the k-th says what is decided k decisions later."""
+
+
+def headed(values: ActionValues) -> HeadedValues:
+    """The answers themselves; raises `ConfigError` if they come from a network without Q heads."""
+    if not isinstance(values, HeadedValues):
+        raise ConfigError("values: got heads for a network without Q heads; load the model with them")
+    return values
+
 
 @dataclass(frozen=True)
 class Heads:
@@ -200,22 +211,66 @@ class Heads:
                 f"learning_rate, max_grad_norm: got {self.learning_rate}, {self.max_grad_norm}, expected numbers > 0"
             )
 
-    def headed(self, values: ActionValues) -> HeadedValues:
-        """The answers themselves; raises `ConfigError` if they come from a network without Q heads."""
-        if not isinstance(values, HeadedValues):
-            raise ConfigError("values: got heads for a network without Q heads; load the model with them")
-        return values
-
     def q(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B N"]:
         """Q of the taken actions, differentiable."""
-        return torch.stack([head.at(batch.actions) for head in self.headed(values).heads]).amin(0)
+        return torch.stack([head.at(batch.actions) for head in headed(values).heads]).amin(0)
 
     def state_value(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B S"]:
         """V of every state, differentiable."""
-        value = self.headed(values).state_value
+        value = headed(values).state_value
         if value is None:
             raise ConfigError("values: got a network without a head for V, expected one; load the model with it")
         return value
+
+
+@dataclass(frozen=True)
+class Afterstates:
+    """Q(s, a) = V(s·a): the answer of one head on the hidden state at the token, which has read it.
+
+    What a token leads to is then found by looking forwards from it, where `Heads` must foresee it for all tokens at
+    once (afterstates: Sutton & Barto 2018, section 6.8). Guidance tries the `top_k` tokens, each with a pass of its
+    own. Further heads may learn to foresee what is written later; no policy uses them, but the model is better for it
+    (Gloeckle et al. 2024, arXiv 2404.19737).
+    """
+
+    ahead: int = 0
+    """Tokens that are foreseen, >= 0: as many heads, the k-th of which predicts the token k decisions later."""
+    foresight: float = 0.1
+    """w >= 0, the weight of each head's −log p."""
+    samples: int = 4
+    """Tokens drawn per decision to estimate the gradient's expectation; 0 differentiates the whole softmax."""
+    learning_rate: float = 1e-3
+    """Learning rate of the heads."""
+    max_grad_norm: float = 1.0
+    """Largest norm of the heads' gradient; the language model has its own clip."""
+
+    def __post_init__(self) -> None:
+        if self.ahead < 0 or self.samples < 0:
+            raise ConfigError(f"ahead, samples: got {self.ahead}, {self.samples}, expected integers >= 0")
+        if not 0 <= self.foresight < float("inf"):
+            raise ConfigError(f"foresight: got {self.foresight}, expected a finite number >= 0")
+        if self.learning_rate <= 0 or self.max_grad_norm <= 0:
+            raise ConfigError(
+                f"learning_rate, max_grad_norm: got {self.learning_rate}, {self.max_grad_norm}, expected numbers > 0"
+            )
+
+    def q(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B N"]:
+        """Q of the taken actions, differentiable."""
+        return headed(values).heads[0].at(batch.actions)
+
+    def foreseen(self, values: ActionValues, batch: Batch) -> list[Float[Tensor, "B N"]]:
+        """w·(−log p) of the action k decisions later, for each k; 0 where the episode ends before."""
+        losses = []
+        for k, head in enumerate(headed(values).ahead, start=1):
+            later, there = (_later(part, k) for part in (batch.actions, batch.decided))
+            log = head.log_probability(later, self.samples)
+            losses.append(-self.foresight * log.masked_fill(~there, 0))
+        return losses
+
+
+def _later(row: Shaped[Tensor, "B N"], k: int) -> Shaped[Tensor, "B N"]:
+    """What stands k columns to the right; 0 beyond the end."""
+    return torch.nn.functional.pad(row[:, k:], (0, min(k, row.shape[1])))
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tokenq.nets.action_values import Dense, Factored
+from tokenq.nets.afterstates import Afterstates
 from tokenq.nets.generation import Policy, complete
 from tokenq.nets.prior_guided import PriorGuided
-from tokenq.nets.q_heads import Guided, QHeads
+from tokenq.nets.q_heads import Guided, QHeads, Reading
 from tokenq.nets.ragged import by_length
 from tokenq.ops.readout import Readout
 from tokenq.types import Batch, Texts
@@ -53,10 +54,13 @@ class LanguageQ(nn.Module):
     The model is used as it is (any `AutoModelForCausalLM` or `AutoModelForSeq2SeqLM`, with or without PEFT adapters)
     and always in evaluation mode: dropout would add noise to values that must start at exactly zero. With an encoder,
     the source is what the state begins with, and the decoder's tokens are read and decided as those of any text.
-    With Q heads the answers are those of the policy that they make together with the model, and text is written by it.
+    With Q heads or afterstates the answers are those of the policy that they make together with the model, and text is
+    written by it.
     """
 
-    def __init__(self, model: nn.Module, value_head: ValueHead | None = None, q_heads: QHeads | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, value_head: ValueHead | None = None, q_heads: QHeads | Afterstates | None = None
+    ) -> None:
         super().__init__()
         self.model = model.eval()
         self.value_head = value_head
@@ -87,13 +91,17 @@ class LanguageQ(nn.Module):
         """The same for the texts alone."""
         if not self.factored:
             return self._dense(texts, valid)
-        hidden = self.hidden_states(texts)
-        model = Factored(hidden, self.readout, valid, self._state_value(hidden))
-        return model if self.q_heads is None else self.q_heads.answers(model, hidden, valid)
+        reading = Reading(self._hidden_of(texts), texts, self.hidden)
+        states = reading.states
+        model = Factored(states, self.readout, valid, self._state_value(states))
+        return model if self.q_heads is None else self.q_heads.answers(model, reading, valid)
 
     def hidden_states(self, texts: Texts) -> Float[Tensor, "B S D"]:
         """The last hidden state at every decision state, of a model that is factored."""
-        return at_states(self.hidden(texts.tokens, texts.attention, texts.source, texts.source_attention), texts)
+        return at_states(self._hidden_of(texts), texts)
+
+    def _hidden_of(self, texts: Texts) -> Float[Tensor, "R L D"]:
+        return self.hidden(texts.tokens, texts.attention, texts.source, texts.source_attention)
 
     def hidden(self, tokens: Tensor, attention: Tensor, source: Tensor, source_attention: Tensor) -> Tensor:
         """The last hidden state at every token, [B, L, D], of a model that is factored."""
@@ -125,9 +133,9 @@ class LanguageQ(nn.Module):
         logits = at_states(answer.logits.float(), texts)
         if not asked:
             return Dense(logits)
-        hidden = at_states(layers[-1], texts)
-        model = Dense(logits, self._state_value(hidden))
-        return model if self.q_heads is None else self.q_heads.answers(model, hidden, valid)
+        reading = Reading(layers[-1], texts, self.hidden)
+        model = Dense(logits, self._state_value(reading.states))
+        return model if self.q_heads is None else self.q_heads.answers(model, reading, valid)
 
     def _state_value(self, hidden: Tensor) -> Tensor | None:
         return None if self.value_head is None else self.value_head(hidden)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from transformers import (
@@ -22,19 +22,19 @@ from transformers.utils import logging
 
 import tokenq.nets.kv_shifting
 import tokenq.nets.recurrent  # noqa: F401  registers our own models with the Auto classes
-from tokenq.errors import CheckpointError, ConfigError
-from tokenq.nets.encoder import EncoderQ, QNetwork, decision_count, is_encoder
+from tokenq.errors import ConfigError
+from tokenq.nets.afterstates import Afterstates
+from tokenq.nets.encoder import EncoderQ, QNetwork, is_encoder
 from tokenq.nets.families import adaptable, check_decides, family, tied_layers
+from tokenq.nets.heads import Q_HEADS, VALUE_HEAD
 from tokenq.nets.language import LanguageQ, ValueHead, plain
 from tokenq.nets.q_heads import QHeads
 
-VALUE_HEAD = "value_head.safetensors"
 PLAIN = (
     "{% for message in messages %}{{ message['content'] }}"
     "{{ eos_token if message['role'] == 'assistant' else bos_token }}{% endfor %}"
 )
 """A chat template for fresh models: what is heard ends with the begin token, what is said with the end token."""
-Q_HEADS = "q_heads.safetensors"
 
 
 @dataclass(frozen=True)
@@ -128,13 +128,19 @@ def loaded_by(model: PreTrainedModel) -> tuple[str, bool]:
         return type(model).__name__, own
 
 
-def q_network(model: nn.Module, value_head: ValueHead | None = None, q_heads: QHeads | None = None) -> QNetwork:
+def q_network(
+    model: nn.Module, value_head: ValueHead | None = None, q_heads: QHeads | Afterstates | None = None
+) -> QNetwork:
     """The Q-function that a model is: over its tokens, its labels, or the positions of its source.
 
-    Raises `ConfigError` if it only fills masks.
+    Raises `ConfigError` if it only fills masks, or is to judge texts that it does not write.
     """
     check_decides(model)
-    return EncoderQ(model, value_head, q_heads) if is_encoder(model) else LanguageQ(model, value_head, q_heads)
+    if not is_encoder(model):
+        return LanguageQ(model, value_head, q_heads)
+    if isinstance(q_heads, Afterstates):
+        raise ConfigError("values: got afterstates for a model that writes no text; use heads")
+    return EncoderQ(model, value_head, q_heads)
 
 
 def _cannot_load(what: str, path: str, error: Exception) -> str:
@@ -246,46 +252,3 @@ def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Pat
         merged = copy.deepcopy(merged).merge_and_unload()
     merged.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def value_head(model: nn.Module, path: str | None) -> ValueHead:
-    """A value head for the model: the one saved beside it, or a fresh one that answers zero."""
-    head = ValueHead(_width(model))
-    saved = Path(path) / VALUE_HEAD if path else None
-    if saved is not None and saved.is_file():
-        head.load_state_dict(load_file(saved))
-    return head
-
-
-def _width(model: nn.Module) -> int:
-    """The width of the last hidden states: what the output matrix reads, if there is one."""
-    causal: Any = plain(model)
-    output = causal.get_output_embeddings()
-    return int(causal.config.hidden_size if output is None else output.weight.shape[1])
-
-
-def q_heads(model: nn.Module, count: int, value: bool, beta: float, top_k: int) -> QHeads:
-    """Fresh Q heads for the model, which answer zero; `QHeads` says what the numbers mean."""
-    width = _width(model)
-    if is_encoder(model):
-        actions = int(plain(model).config.num_labels or 0) if decision_count(model) == 1 else 2
-        return QHeads(width, actions, count, value, beta, top_k)
-    output: Any = plain(model).get_output_embeddings()
-    return QHeads(width, output.weight.shape[0], count, value, beta, top_k)
-
-
-def load_q_heads(folder: str | Path, beta: float, top_k: int = 0) -> QHeads:
-    """The Q heads that were saved beside a model, to write with at this `beta` and `top_k`.
-
-    Raises `CheckpointError` if there are none.
-    """
-    path = Path(folder) / Q_HEADS
-    if not path.is_file():
-        raise CheckpointError(f"got {folder}, expected the model folder of a run with Q heads, with {Q_HEADS} in it")
-    tensors = load_file(path)
-    vocabulary, _ = tensors["q.first.outer.weight"].shape
-    (width,) = tensors["q.first.norm.weight"].shape
-    count = sum(name.endswith("outer.weight") and name.startswith("q.") for name in tensors)
-    heads = QHeads(width, vocabulary, count, "value.outer.weight" in tensors, beta, top_k)
-    heads.load_state_dict(tensors)
-    return heads

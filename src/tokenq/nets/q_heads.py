@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,9 +12,47 @@ from torch import Tensor, nn
 from tokenq.nets.action_values import Dense, Factored
 from tokenq.ops.policies import prior_guided
 from tokenq.ops.readout import Readout
+from tokenq.types import Texts
+
+Peek = Callable[[Int[Tensor, "M k"]], Float[Tensor, "M k D"]]
+"""The hidden state at each of k tokens, if that were the next one of its text."""
 
 NAMES = ("first", "second")
 """Of the Q heads; numbers would read like those of layers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What a language model made of texts, and how it reads others."""
+
+    hidden: Float[Tensor, "R L D"]
+    """The last hidden state at every token."""
+    texts: Texts
+    read: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    """The same for other tokens, their attention mask, sources and theirs."""
+
+    @property
+    def states(self) -> Float[Tensor, "B S D"]:
+        """The last hidden state at every decision state."""
+        return self.hidden[self.texts.rows, self.texts.states]
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """What one head says of tokens at decision states."""
+
+    @property
+    def following(self) -> "Judge":
+        """The same at the states after the decisions."""
+
+    def at(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+        """The value of each taken token, differentiable."""
+
+    def log_probability(self, actions: Int[Tensor, "B N"], samples: int) -> Float[Tensor, "B N"]:
+        """The taken tokens' log-probability under a softmax over the values of all."""
+
+    def chunks(self, valid: Bool[Tensor, "B S"]) -> Iterator[Float[Tensor, "m V"]]:
+        """The values of all tokens at the states marked in `valid`, a few at a time, without gradient."""
 
 
 class Head(nn.Module):
@@ -53,10 +91,11 @@ class QHeads(nn.Module):
         self.beta = beta
         self.top_k = top_k
 
-    def answers(self, policy: Dense | Factored, hidden: Float[Tensor, "B S D"], valid: Bool[Tensor, "B S"]) -> "Guided":
-        """Answers at decision states, given those of the model itself and its last hidden states."""
+    def answers(self, model: Dense | Factored, reading: Reading, valid: Bool[Tensor, "B S"]) -> "Guided":
+        """Answers at decision states, given those of the model itself and what it made of the texts."""
+        hidden = reading.states
         heads = tuple(Factored(head.activated(hidden), head.readout, valid) for head in self._heads)
-        return Guided(policy, heads, valid, self.beta, self.top_k, self.state_value(hidden))
+        return Guided(model, heads, valid, self.beta, self.top_k, self.state_value(hidden))
 
     def values(self, hidden: Float[Tensor, "*M D"]) -> list[Float[Tensor, "*M V"]]:
         """What each head says of every action."""
@@ -70,8 +109,10 @@ class QHeads(nn.Module):
         return value
 
     @torch.no_grad()
-    def guided(self, logits: Float[Tensor, "M V"], hidden: Float[Tensor, "M D"]) -> Float[Tensor, "M V"]:
-        """Log-probabilities to write with, from the model's own logits and its last hidden states."""
+    def guided(
+        self, logits: Float[Tensor, "M V"], hidden: Float[Tensor, "M D"], peek: Peek | None = None
+    ) -> Float[Tensor, "M V"]:
+        """Log-probabilities to write with, from the model's own logits and its last hidden states; nothing is tried."""
         return self.guide(logits, self.values(hidden))
 
     def guide(self, logits: Float[Tensor, "*M V"], values: Sequence[Tensor]) -> Float[Tensor, "*M V"]:
@@ -88,22 +129,24 @@ class Guided:
     """Answers of a model with Q heads about π ∝ π_β·exp(β·min Q), the policy that writes.
 
     Its values are log-probabilities, so their log-sum-exp is 0; none has a gradient. What is learned has its own
-    answers: `policy` is the model itself, `heads` are the values of tokens, `state_value` is that of the state.
+    answers: `policy` is the model itself, `heads` are the values of tokens, `state_value` is that of the state, and
+    the k-th of `ahead` foresees the token k decisions later.
     """
 
     policy: Dense | Factored
-    heads: tuple[Dense | Factored, ...]
+    heads: tuple[Judge, ...]
     valid: Bool[Tensor, "B S"]
     beta: float
     top_k: int
     state_value: Float[Tensor, "B S"] | None = None
+    ahead: tuple[Dense | Factored, ...] = ()
 
     @property
     def following(self) -> "Guided":
         """The same answers at the states after the decisions."""
         value = None if self.state_value is None else self.state_value[:, 1:]
-        heads = tuple(head.following for head in self.heads)
-        return Guided(self.policy.following, heads, self.valid[:, 1:], self.beta, self.top_k, value)
+        heads, ahead = tuple(h.following for h in self.heads), tuple(h.following for h in self.ahead)
+        return Guided(self.policy.following, heads, self.valid[:, 1:], self.beta, self.top_k, value, ahead)
 
     def at(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """The log-probability of each taken token."""

@@ -46,7 +46,7 @@ def finish(session: Session) -> Summary:
         draw_calibration(*calibration(learner, batch), whose, folder / "calibration.png")
     write_summary(folder / "summary.json", summary)
     objective, command = session.config.objective, " ".join(["tokenq", *sys.argv[1:]])
-    guidance = objective.guidance.beta if isinstance(objective, Guided) else None
+    guidance = objective.guidance if isinstance(objective, Guided) else None
     auto_class, own_code = loading.loaded_by(session.network.causal)
     origin = Origin(command, type(objective).__name__, auto_class, own_code, session.config.model, guidance)
     (folder / "README.md").write_text(model_card(folder.name, summary, origin), encoding="utf-8")

@@ -10,6 +10,7 @@ from tokenq.errors import ConfigError
 from tokenq.learning.offline import Guided
 from tokenq.nets import loading
 from tokenq.nets.encoder import QNetwork
+from tokenq.nets.heads import load_q_heads
 from tokenq.nets.ngram import HEADER
 from tokenq.run.control import is_agent
 from tokenq.run.folder import finished_config
@@ -55,7 +56,7 @@ def load_run(run: str, beta: float | None = None) -> Loaded:
     q_heads = None
     if isinstance(config.objective, Guided):
         guidance = config.objective.guidance
-        q_heads = loading.load_q_heads(model, guidance.beta if beta is None else beta, guidance.top_k)
+        q_heads = load_q_heads(model, guidance.beta if beta is None else beta, guidance.top_k)
     elif beta is not None:
         raise ConfigError(f"beta: got {beta} for {run}, which was trained without Q heads; leave --beta out")
     network = loading.q_network(loading.load_model(str(model), config.dtype, trusted), q_heads=q_heads)

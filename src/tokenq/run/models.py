@@ -9,8 +9,8 @@ from tokenq.config.train import TrainConfig
 from tokenq.envs.walks import Walks
 from tokenq.errors import ConfigError
 from tokenq.learning.offline import Guided
-from tokenq.learning.values import Head
-from tokenq.nets import loading
+from tokenq.learning.values import Afterstates, Head
+from tokenq.nets import heads, loading
 from tokenq.nets.architectures import EncoderDecoder
 from tokenq.nets.encoder import QNetwork, decision_count, is_encoder
 from tokenq.nets.families import check_decides, is_masked_model, with_decisions
@@ -196,12 +196,15 @@ def build_network(config: TrainConfig, given: Given, model: Any) -> tuple[QNetwo
     elif given.peft_config is not None:
         model = loading.with_peft_config(model, given.peft_config)
     objective = config.objective
-    value_head = loading.value_head(model, None) if isinstance(objective.values, Head) else None
-    q_heads = None
+    value_head = heads.value_head(model, None) if isinstance(objective.values, Head) else None
+    q_heads: Any = None
     if isinstance(objective, Guided):
         guidance = objective.guidance
-        count, value = objective.values.count, objective.has_value
-        q_heads = loading.q_heads(model, count, value, guidance.beta, guidance.top_k)
+        if isinstance(objective.values, Afterstates):
+            q_heads = heads.afterstates(model, objective.values.ahead, guidance.beta, guidance.top_k)
+        else:
+            count, value = objective.values.count, objective.has_value
+            q_heads = heads.q_heads(model, count, value, guidance.beta, guidance.top_k)
     network = loading.q_network(model, value_head, q_heads)
     alone = network if q_heads is None else loading.q_network(model)
     frozen = alone if hasattr(model, "disable_adapter") else copy.deepcopy(alone).requires_grad_(False)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tokenq.errors import DataError
+from tokenq.learning.values import Guidance
 
 Metrics = Mapping[str, float | None]
 
@@ -59,8 +60,8 @@ class Origin:
     """Whether code comes with the model, which transformers runs only if it is told to."""
     base_model: str | None = None
     """Hub id or folder; None for a model made from scratch."""
-    guidance: float | None = None
-    """β of the Q heads that guide the model when it writes; None for a model without them."""
+    guidance: Guidance | None = None
+    """How heads guide the model when it writes; None for a model without them."""
 
 
 def versions() -> dict[str, str | None]:
@@ -194,13 +195,14 @@ def _guided(origin: Origin) -> str:
 Alone it imitates its data. What was measured is the model under the guidance of the heads in `q_heads.safetensors`, as
 `tokenq evaluate` and `tokenq generate` with this folder show it.
 """
+    said = f"beta={origin.guidance.beta}" + (f", top_k={origin.guidance.top_k}" if origin.guidance.top_k else "")
     return f"""
 Alone it imitates its data. What was measured is the model under the guidance of the heads in `q_heads.safetensors`:
 
 ```python
 from tokenq import PriorGuided, load_q_heads
 
-with PriorGuided(model, load_q_heads("model", beta={origin.guidance})) as guide:
+with PriorGuided(model, load_q_heads("model", {said})) as guide:
     model.generate(**tokenizer("...", return_tensors="pt"), logits_processor=[guide], do_sample=True)
 ```
 """
