@@ -15,10 +15,12 @@ from tokenq.learning.values import ActionValues, HeadedValues
 from tokenq.nets import afterstates as module
 from tokenq.nets.afterstates import Afterstates
 from tokenq.nets.heads import Q_HEADS, load_q_heads
+from tokenq.nets.kv_shifting import ShiftingForCausalLM
 from tokenq.nets.language import LanguageQ, trunk
 from tokenq.nets.loading import character_tokenizer, q_network, save_network
 from tokenq.nets.prior_guided import PriorGuided
 from tokenq.nets.q_heads import Guided
+from tokenq.nets.recurrent import RecurrentForCausalLM
 from tokenq.types import Batch
 
 Tiny = Callable[..., PreTrainedModel]
@@ -131,6 +133,33 @@ def test_padded_prompts_and_the_cache_give_the_best_token_of_every_step(family: 
             found = by_hand(model, head, [*prompt, *tokens[:n]])
             assert float(found.max() - found[token]) < 1e-3
     assert written != LanguageQ(model).complete(prompts, NO_SOURCE, greedy, 5, NEVER)
+
+
+@pytest.mark.parametrize("model_class", [ShiftingForCausalLM, RecurrentForCausalLM])
+def test_our_own_models_are_guided_with_a_cache_and_without(model_class: type[PreTrainedModel]) -> None:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 31, "hidden_size": 16, "num_hidden_layers": 2, "eos_token_id": 0, "pad_token_id": 0}
+    if model_class is ShiftingForCausalLM:
+        sizes |= {"num_attention_heads": 2, "intermediate_size": 32, "initializer_range": 0.3}
+    model, head = model_class(model_class.config_class(**sizes)).eval(), head_that_speaks()
+    prompts = [[5], [1, 2, 3, 4], [7, 8]]
+    written = LanguageQ(model, q_heads=head).complete(prompts, NO_SOURCE, greedy, 4, NEVER)
+    for prompt, tokens in zip(prompts, written, strict=True):
+        for n, token in enumerate(tokens):
+            found = by_hand(model, head, [*prompt, *tokens[:n]])
+            assert float(found.max() - found[token]) < 1e-3
+
+
+def test_a_token_is_tried_on_a_copy_of_the_cache(tiny: Tiny) -> None:
+    read: list[tuple[int, ...]] = []
+    model = tiny("llama").eval()
+    network = LanguageQ(model, q_heads=head_that_speaks())
+    hook = model.get_decoder().register_forward_pre_hook(
+        lambda _, args, asked: read.append(tuple(asked["input_ids"].shape)), with_kwargs=True
+    )
+    network.complete([[1, 2, 3], [4, 5, 6]], NO_SOURCE, greedy, 3, NEVER)
+    hook.remove()
+    assert read == [(2, 3), (6, 1), (2, 1), (6, 1), (2, 1), (6, 1)]
 
 
 def test_with_transformers_alone(tiny: Tiny) -> None:

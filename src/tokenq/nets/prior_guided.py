@@ -1,12 +1,13 @@
 """Prior-guided text from transformers' own `generate`: the model proposes, heads decide."""
 
+import copy
 from types import TracebackType
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import LogitsProcessor, PreTrainedModel
+from transformers import Cache, LogitsProcessor, PreTrainedModel
 
 from tokenq.errors import ConfigError
 from tokenq.nets.afterstates import Afterstates
@@ -17,7 +18,8 @@ class PriorGuided(LogitsProcessor):
     """Lets `generate` draw from π ∝ π_β·exp(β·min Q), with β and the cut to the `top_k` as `heads` have them.
 
     Q heads read the last hidden state that `generate` computes anyway, by a hook on the model that is there inside the
-    `with` block alone. With `Afterstates` each of the `top_k` tokens is tried, which reads all of the text once more.
+    `with` block alone. With `Afterstates` each of the `top_k` tokens is tried: one token more on a copy of the
+    cache, or, with a model that has no cache of keys and values, the whole text once more.
 
         with PriorGuided(model, heads) as guide:
             model.generate(**prompts, logits_processor=[guide], do_sample=True)
@@ -63,13 +65,19 @@ class PriorGuided(LogitsProcessor):
         def tried(whole: Tensor) -> Tensor:
             return whole.repeat_interleave(k, dim=0)
 
-        text = torch.cat([tried(written), tokens.reshape(-1, 1)], dim=1)
         heard = asked.get("attention_mask")
         heard = torch.ones_like(written) if heard is None else heard
         heard = tried(torch.cat([heard, torch.ones_like(heard[:, :1])], dim=1))
-        read: dict[str, Any] = {"input_ids": text, "attention_mask": heard, "use_cache": False}
+        text = torch.cat([tried(written), tokens.reshape(-1, 1)], dim=1)
+        read: dict[str, Any] = {"attention_mask": heard, "use_cache": False}
+        cache = asked.get("past_key_values")
+        if isinstance(cache, Cache):
+            text, cache = text[:, -1:], copy.deepcopy(cache)  # `generate` goes on with its own
+            cache.batch_repeat_interleave(k)
+            read |= {"past_key_values": cache, "use_cache": True}
+        read["input_ids"] = text
         if asked.get("position_ids") is not None:  # padded on the left, a text does not begin at place 0
-            read["position_ids"] = (heard.cumsum(1) - 1).clamp(min=0)
+            read["position_ids"] = (heard.cumsum(1) - 1).clamp(min=0)[:, -text.shape[1] :]
         for name in ("encoder_hidden_states", "encoder_attention_mask"):
             if asked.get(name) is not None:
                 read[name] = tried(asked[name])

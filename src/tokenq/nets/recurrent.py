@@ -224,8 +224,8 @@ class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
         of last positions (0: all) or the positions [K]. `num_items_in_batch` divides the summed loss, in nats, instead
         of the number of labels.
         """
-        inner = options | {"return_dict": True}
-        read = self.recurrent(input_ids, attention_mask, state, inputs_embeds, use_cache, **inner)
+        inner: Any = options | {"return_dict": True, "attention_mask": attention_mask}  # where hooks look for it
+        read = self.recurrent(input_ids, state=state, inputs_embeds=inputs_embeds, use_cache=use_cache, **inner)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(read.last_hidden_state[:, kept])
         loss = None
