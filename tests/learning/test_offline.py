@@ -172,6 +172,7 @@ def test_the_conservative_term_moves_the_solution_as_the_equation_says(batch_of:
         lambda: Heads(learning_rate=0.0),
         lambda: Guidance(beta=-1.0),
         lambda: Guidance(top_k=-1),
+        lambda: Guidance(min_p=1.1),
     ],
 )
 def test_what_is_out_of_range_is_refused(make: Callable[[], object]) -> None:

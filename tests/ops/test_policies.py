@@ -70,3 +70,18 @@ def test_prior_guided_multiplies_the_prior_with_the_exponential_of_the_value(
     for shift in (0.0, -3.0):  # a state's value changes nothing
         guided = prior_guided(EIGHTHS + 5, values + shift, beta, top_k)
         assert guided.exp()[0].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("top_k", "min_p", "expected"),
+    [
+        (0, 0.5, [4 / 8, 4 / 8, 0, 0]),
+        (0, 0.51, [1, 0, 0, 0]),
+        (0, 0.25, [4 / 17, 4 / 17, 8 / 17, 1 / 17]),
+        (1, 0.25, [1, 0, 0, 0]),
+    ],
+)
+def test_what_the_prior_finds_too_improbable_has_no_value(top_k: int, min_p: float, expected: list[float]) -> None:
+    values = torch.tensor([[0.0, math.log(2), math.log(8), 0.0]])
+    guided = prior_guided(EIGHTHS + 5, values, 1.0, top_k, min_p)
+    assert guided.exp()[0].tolist() == pytest.approx(expected)

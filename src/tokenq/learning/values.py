@@ -281,9 +281,13 @@ class Guidance:
     """β in nats per unit of scaled reward, >= 0: how much Q has to say; 0 leaves the model alone."""
     top_k: int = 0
     """Only the k tokens that the model itself finds most probable may be written; 0: all."""
+    min_p: float = 0.0
+    """Only tokens that the model itself finds at least so many times as probable as its best, in [0, 1]; 0: all."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.beta < float("inf"):
             raise ConfigError(f"beta: got {self.beta}, expected a finite number >= 0")
         if self.top_k < 0:
             raise ConfigError(f"top_k: got {self.top_k}, expected an integer >= 0")
+        if not 0 <= self.min_p <= 1:
+            raise ConfigError(f"min_p: got {self.min_p}, expected a number in [0, 1]")

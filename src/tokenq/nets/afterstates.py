@@ -7,7 +7,7 @@ of the model for each token that is tried. Letters as in `action_values`; R text
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -29,10 +29,11 @@ class Afterstates(nn.Module):
     `ahead` is the number of heads that foresee: the k-th tells from the state before a token what is written k tokens
     later, by a matrix of its own and the model's output matrix (Gloeckle et al. 2024, arXiv 2404.19737; a matrix per
     step instead of a layer). They start as the identity and have no say when text is written. `beta` is how much the
-    values have to say then, about the `top_k` tokens that the model finds most probable, >= 1.
+    values have to say then, about the `top_k` tokens that the model finds most probable, >= 1, or those of them that it
+    finds at least `min_p` times as probable as the best.
     """
 
-    def __init__(self, width: int, ahead: int = 0, beta: float = 0.0, top_k: int = 1) -> None:
+    def __init__(self, width: int, ahead: int = 0, beta: float = 0.0, top_k: int = 1, min_p: float = 0.0) -> None:
         super().__init__()
         if top_k < 1:
             raise ConfigError(f"top_k: got {top_k}, expected how many tokens guidance tries, >= 1")
@@ -44,6 +45,7 @@ class Afterstates(nn.Module):
         self.ahead = nn.ModuleList(steps)
         self.beta = beta
         self.top_k = top_k
+        self.min_p = min_p
 
     def value(self, hidden: Float[Tensor, "*M D"]) -> Float[Tensor, "*M"]:
         """What texts are worth, from the hidden state at their last token."""
@@ -59,13 +61,14 @@ class Afterstates(nn.Module):
             )
         judge = AfterstateValues(model, reading, self.value, self.top_k)
         foreseen = tuple(replace(model, hidden=step(model.hidden.float())) for step in self.ahead)
-        return Guided(model, (judge,), valid, self.beta, self.top_k, ahead=foreseen)
+        return Guided(model, (judge,), valid, self.beta, self.top_k, None, foreseen, self.min_p)
 
     @torch.no_grad()
     def guided(self, logits: Float[Tensor, "M V"], hidden: Float[Tensor, "M D"], peek: Peek) -> Float[Tensor, "M V"]:
         """Log-probabilities to write with; `peek` reads the tokens that are tried, `hidden` is not needed."""
-        values = _of_candidates(logits, self.top_k, lambda tried: self.value(peek(tried)))
-        return prior_guided(logits, values, self.beta, self.top_k)
+        tried = _candidates(logits, self.top_k)
+        values = _among_all(logits, tried, self.value(peek(tried)))
+        return prior_guided(logits, values, self.beta, self.top_k, self.min_p)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +103,17 @@ class AfterstateValues:
 
     def chunks(self, valid: Bool[Tensor, "B S"]) -> Iterator[Float[Tensor, "m V"]]:
         """The values of the `top_k` tokens at the states marked in `valid`, 0 for all others, without gradient."""
-        asked = iter(valid.nonzero().split(1))
+        found = iter(self._candidates[valid[self.model.valid]].split(1))
         for logits in self.model.chunks(valid):
-            states = torch.cat([next(asked) for _ in logits])
-            yield _of_candidates(logits, self.top_k, partial(self._tried, states))
+            values = torch.cat([next(found) for _ in logits])
+            yield _among_all(logits, _candidates(logits, self.top_k), values)
+
+    @cached_property
+    def _candidates(self) -> Float[Tensor, "M k"]:
+        """The values of the `top_k` tokens at all M real states: found once, since each costs a pass."""
+        states = self.model.valid.nonzero()
+        tokens = torch.cat([_candidates(logits, self.top_k) for logits in self.model.chunks(self.model.valid)])
+        return self._tried(states, tokens)
 
     @torch.no_grad()
     def _tried(self, states: Int[Tensor, "m 2"], tokens: Int[Tensor, "m k"]) -> Float[Tensor, "m k"]:
@@ -131,9 +141,13 @@ def _continued(
     return tokens, read, texts.source[rows], texts.source_attention[rows]
 
 
-def _of_candidates(
-    logits: Float[Tensor, "M V"], k: int, values: Callable[[Int[Tensor, "M k"]], Float[Tensor, "M k"]]
+def _candidates(logits: Float[Tensor, "M V"], k: int) -> Int[Tensor, "M k"]:
+    """The k most probable tokens; as many as there are if that is fewer."""
+    return logits.topk(min(k, logits.shape[-1]), dim=-1).indices
+
+
+def _among_all(
+    logits: Float[Tensor, "M V"], tokens: Int[Tensor, "M k"], values: Float[Tensor, "M k"]
 ) -> Float[Tensor, "M V"]:
-    """Values of the k most probable tokens at their places, 0 elsewhere; as many as there are if that is fewer."""
-    tried = logits.topk(min(k, logits.shape[-1]), dim=-1).indices
-    return torch.zeros_like(logits, dtype=torch.float32).scatter(-1, tried, values(tried).float())
+    """Values of some tokens at their places, 0 elsewhere: guidance asks for no others."""
+    return torch.zeros_like(logits, dtype=torch.float32).scatter(-1, tokens, values.float())

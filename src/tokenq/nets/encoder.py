@@ -89,7 +89,7 @@ class EncoderQ(nn.Module):
             begin = torch.zeros_like(texts.tokens[:, :1]) if self.decisions == 1 else self._at(texts.source_attention)
             place = torch.cat([begin, texts.tokens[:, 1:]], dim=1).clamp(0, read.worth.shape[1] - 1)
             state = torch.where(undecided, read.worth.gather(1, place)[texts.rows, texts.states], 0.0)
-        return Guided(model, heads, valid, self.q_heads.beta, self.q_heads.top_k, state)
+        return Guided(model, heads, valid, self.q_heads.beta, self.q_heads.top_k, state, min_p=self.q_heads.min_p)
 
     def _values(self, answers: Tensor, texts: Texts) -> Float[Tensor, "B S A"]:
         return at_states(self._decisions(answers, texts.tokens, texts.source_attention), texts)

@@ -32,23 +32,24 @@ def _width(model: nn.Module) -> int:
     return int(causal.config.hidden_size if output is None else output.weight.shape[1])
 
 
-def q_heads(model: nn.Module, count: int, value: bool, beta: float, top_k: int) -> QHeads:
+def q_heads(model: nn.Module, count: int, value: bool, beta: float, top_k: int = 0, min_p: float = 0.0) -> QHeads:
     """Fresh Q heads for the model, which answer zero; `QHeads` says what the numbers mean."""
     width = _width(model)
     if is_encoder(model):
         actions = int(plain(model).config.num_labels or 0) if decision_count(model) == 1 else 2
-        return QHeads(width, actions, count, value, beta, top_k)
-    output: Any = plain(model).get_output_embeddings()
-    return QHeads(width, output.weight.shape[0], count, value, beta, top_k)
+    else:
+        output: Any = plain(model).get_output_embeddings()
+        actions = output.weight.shape[0]
+    return QHeads(width, actions, count, value, beta, top_k, min_p)
 
 
-def afterstates(model: nn.Module, ahead: int, beta: float, top_k: int) -> Afterstates:
+def afterstates(model: nn.Module, ahead: int, beta: float, top_k: int, min_p: float = 0.0) -> Afterstates:
     """A fresh head for afterstates of the model, which answers zero; `Afterstates` says what the numbers mean."""
-    return Afterstates(_width(model), ahead, beta, top_k)
+    return Afterstates(_width(model), ahead, beta, top_k, min_p)
 
 
-def load_q_heads(folder: str | Path, beta: float, top_k: int = 0) -> QHeads | Afterstates:
-    """The Q heads, or the head for afterstates, that were saved beside a model, to write with at `beta` and `top_k`.
+def load_q_heads(folder: str | Path, beta: float, top_k: int = 0, min_p: float = 0.0) -> QHeads | Afterstates:
+    """The Q heads, or the head for afterstates, that were saved beside a model, to write with as the numbers say.
 
     Raises `CheckpointError` if there are none.
     """
@@ -60,11 +61,11 @@ def load_q_heads(folder: str | Path, beta: float, top_k: int = 0) -> QHeads | Af
     if "worth.outer.weight" in tensors:
         (width,) = tensors["worth.norm.weight"].shape
         ahead = sum(name.startswith("ahead.") and name.endswith("bias") for name in tensors)
-        heads = Afterstates(width, ahead, beta, top_k)
+        heads = Afterstates(width, ahead, beta, top_k, min_p)
     else:
         vocabulary, _ = tensors["q.first.outer.weight"].shape
         (width,) = tensors["q.first.norm.weight"].shape
         count = sum(name.endswith("outer.weight") and name.startswith("q.") for name in tensors)
-        heads = QHeads(width, vocabulary, count, "value.outer.weight" in tensors, beta, top_k)
+        heads = QHeads(width, vocabulary, count, "value.outer.weight" in tensors, beta, top_k, min_p)
     heads.load_state_dict(tensors)
     return heads

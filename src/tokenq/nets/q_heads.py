@@ -80,22 +80,33 @@ class QHeads(nn.Module):
     """One or two Q heads from the last hidden state to every token, and a head for the state's value if asked for.
 
     On an encoder the actions are its labels, or start and end of every position. The heads' gradient enters the model,
-    which they share. `beta` and `top_k` say how much they have to say when text is written
+    which they share. `beta`, `top_k` and `min_p` say how much they have to say when text is written
     (`ops.policies.prior_guided`).
     """
 
-    def __init__(self, width: int, vocabulary: int, count: int, value: bool, beta: float = 0.0, top_k: int = 0) -> None:
+    def __init__(
+        self,
+        width: int,
+        vocabulary: int,
+        count: int,
+        value: bool,
+        beta: float = 0.0,
+        top_k: int = 0,
+        min_p: float = 0.0,
+    ) -> None:
         super().__init__()
         self.q = nn.ModuleDict({name: Head(width, vocabulary) for name in NAMES[:count]})
         self.value = Head(width, 1) if value else None
         self.beta = beta
         self.top_k = top_k
+        self.min_p = min_p
 
     def answers(self, model: Dense | Factored, reading: Reading, valid: Bool[Tensor, "B S"]) -> "Guided":
         """Answers at decision states, given those of the model itself and what it made of the texts."""
         hidden = reading.states
         heads = tuple(Factored(head.activated(hidden), head.readout, valid) for head in self._heads)
-        return Guided(model, heads, valid, self.beta, self.top_k, self.state_value(hidden))
+        value = self.state_value(hidden)
+        return Guided(model, heads, valid, self.beta, self.top_k, value, min_p=self.min_p)
 
     def values(self, hidden: Float[Tensor, "*M D"]) -> list[Float[Tensor, "*M V"]]:
         """What each head says of every action."""
@@ -117,7 +128,7 @@ class QHeads(nn.Module):
 
     def guide(self, logits: Float[Tensor, "*M V"], values: Sequence[Tensor]) -> Float[Tensor, "*M V"]:
         """The same from what each head says, [*M, V]."""
-        return prior_guided(logits, _least(values), self.beta, self.top_k)
+        return prior_guided(logits, _least(values), self.beta, self.top_k, self.min_p)
 
     @property
     def _heads(self) -> list[Head]:
@@ -140,13 +151,15 @@ class Guided:
     top_k: int
     state_value: Float[Tensor, "B S"] | None = None
     ahead: tuple[Dense | Factored, ...] = ()
+    min_p: float = 0.0
 
     @property
     def following(self) -> "Guided":
         """The same answers at the states after the decisions."""
         value = None if self.state_value is None else self.state_value[:, 1:]
         heads, ahead = tuple(h.following for h in self.heads), tuple(h.following for h in self.ahead)
-        return Guided(self.policy.following, heads, self.valid[:, 1:], self.beta, self.top_k, value, ahead)
+        policy, valid = self.policy.following, self.valid[:, 1:]
+        return Guided(policy, heads, valid, self.beta, self.top_k, value, ahead, self.min_p)
 
     def at(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """The log-probability of each taken token."""
@@ -186,7 +199,7 @@ class Guided:
         """The log-probabilities of all tokens at the states marked in `valid`, a few at a time."""
         heads = zip(*(head.chunks(valid) for head in self.heads), strict=True)
         for logits, values in zip(self.policy.chunks(valid), heads, strict=True):
-            yield prior_guided(logits, _least(values), self.beta, self.top_k)
+            yield prior_guided(logits, _least(values), self.beta, self.top_k, self.min_p)
 
     @cached_property
     def entropy(self) -> Float[Tensor, "B S"]:

@@ -28,14 +28,18 @@ def boltzmann(
 
 
 def prior_guided(
-    logits: Float[Tensor, "*B A"], values: Float[Tensor, "*B A"], beta: float, top_k: int = 0
+    logits: Float[Tensor, "*B A"], values: Float[Tensor, "*B A"], beta: float, top_k: int = 0, min_p: float = 0.0
 ) -> Float[Tensor, "*B A"]:
-    """Log-probabilities of π(a) ∝ π_β(a)·exp(β·Q(a)), where π_β is the softmax of `logits` cut to its `top_k` best.
+    """Log-probabilities of π(a) ∝ π_β(a)·exp(β·Q(a)), where π_β is the softmax of `logits`, cut.
 
     The policy extraction of Snell et al. 2023 (ILQL, arXiv 2206.11871). Their advantage Q − V makes the same policy: V
-    is one number for all actions. `top_k` = 0 cuts nothing.
+    is one number for all actions. Of π_β the `top_k` best actions stay (0: all), and of these the ones that are at
+    least `min_p` times as probable as the best (Fujimoto et al. 2019, arXiv 1910.01708: values of actions that
+    the data do not hold are not to be believed). 0 cuts nothing.
     """
     prior = boltzmann(logits, 1.0, top_k)
+    if min_p > 0:
+        prior = prior.masked_fill(prior < prior.amax(-1, keepdim=True) + math.log(min_p), -torch.inf)
     # What is impossible has no value: 0 · (−∞) would be no number.
     return (prior + beta * values.float().masked_fill(prior == -torch.inf, 0.0)).log_softmax(dim=-1)
 

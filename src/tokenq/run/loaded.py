@@ -56,7 +56,8 @@ def load_run(run: str, beta: float | None = None) -> Loaded:
     q_heads = None
     if isinstance(config.objective, Guided):
         guidance = config.objective.guidance
-        q_heads = load_q_heads(model, guidance.beta if beta is None else beta, guidance.top_k)
+        said = guidance.beta if beta is None else beta
+        q_heads = load_q_heads(model, said, guidance.top_k, guidance.min_p)
     elif beta is not None:
         raise ConfigError(f"beta: got {beta} for {run}, which was trained without Q heads; leave --beta out")
     network = loading.q_network(loading.load_model(str(model), config.dtype, trusted), q_heads=q_heads)

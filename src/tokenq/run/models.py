@@ -201,10 +201,10 @@ def build_network(config: TrainConfig, given: Given, model: Any) -> tuple[QNetwo
     if isinstance(objective, Guided):
         guidance = objective.guidance
         if isinstance(objective.values, Afterstates):
-            q_heads = heads.afterstates(model, objective.values.ahead, guidance.beta, guidance.top_k)
+            q_heads = heads.afterstates(model, objective.values.ahead, guidance.beta, guidance.top_k, guidance.min_p)
         else:
             count, value = objective.values.count, objective.has_value
-            q_heads = heads.q_heads(model, count, value, guidance.beta, guidance.top_k)
+            q_heads = heads.q_heads(model, count, value, guidance.beta, guidance.top_k, guidance.min_p)
     network = loading.q_network(model, value_head, q_heads)
     alone = network if q_heads is None else loading.q_network(model)
     frozen = alone if hasattr(model, "disable_adapter") else copy.deepcopy(alone).requires_grad_(False)

@@ -143,8 +143,8 @@ def _warn(effective: float, episodes: int) -> None:
     print(f"effective sample size of the trained model: {effective:.1f} of {episodes} episodes", file=sys.stderr)
     if effective == 0:
         print(
-            "warning: the trained model would have written none of the held-out episodes (guidance.top_k leaves a "
-            "token out of each): wis, pdis and wdr are not defined",
+            "warning: the trained model would have written none of the held-out episodes (guidance.top_k or min_p "
+            "leaves a token out of each): wis, pdis and wdr are not defined",
             file=sys.stderr,
         )
     elif effective < FEW:

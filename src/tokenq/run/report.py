@@ -195,7 +195,7 @@ def _guided(origin: Origin) -> str:
 Alone it imitates its data. What was measured is the model under the guidance of the heads in `q_heads.safetensors`, as
 `tokenq evaluate` and `tokenq generate` with this folder show it.
 """
-    said = f"beta={origin.guidance.beta}" + (f", top_k={origin.guidance.top_k}" if origin.guidance.top_k else "")
+    said = ", ".join(f"{name}={number}" for name, number in vars(origin.guidance).items() if number or name == "beta")
     return f"""
 Alone it imitates its data. What was measured is the model under the guidance of the heads in `q_heads.safetensors`:
 
