@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenq.ops.losses import expectile, huber, masked_mean, squared_error
+from tokenq.ops.losses import blurred, expectile, huber, masked_mean, squared_error
 
 
 def test_gradient_of_the_squared_error_is_the_difference() -> None:
@@ -28,6 +28,21 @@ def test_masked_mean_ignores_even_nan_outside_the_mask() -> None:
     values = torch.tensor([[1.0, torch.nan], [torch.inf, 5.0]])
     assert masked_mean(values, torch.tensor([[True, False], [False, True]])) == 3.0
     assert masked_mean(values, torch.zeros(2, 2, dtype=torch.bool)) == 0.0
+
+
+def test_where_much_is_drawn_blindly_the_rest_is_fitted() -> None:
+    """Two thirds of the time any of four tokens, else always the first: this is ½ and thrice 1/6."""
+    seen = torch.tensor([1 / 2, 1 / 6, 1 / 6, 1 / 6])
+    first = torch.tensor([0.0, -1e4, -1e4, -1e4])
+    assert torch.allclose(blurred(first, 2 / 3, 4).exp(), seen)
+    logits = torch.zeros(4, requires_grad=True)
+    optimiser = torch.optim.Adam([logits], lr=0.1)
+    for _ in range(300):
+        optimiser.zero_grad()
+        (-(seen * blurred(logits.log_softmax(-1), 2 / 3, 4)).sum()).backward()
+        optimiser.step()
+    assert float(logits.detach().softmax(-1)[0]) > 0.97
+    assert blurred(first, 0.0, 4) is first
 
 
 def test_expectile_weighs_what_lies_above_by_tau_and_what_lies_below_by_the_rest() -> None:

@@ -48,14 +48,15 @@ def test_answers_are_those_of_the_whole_matrix(bias: bool) -> None:
 
 
 @pytest.mark.usefixtures("chunked")
-@pytest.mark.parametrize("bias", [False, True])
-def test_cross_entropy_and_its_gradient(bias: bool) -> None:
+@pytest.mark.parametrize(("bias", "noise"), [(False, 0.0), (True, 0.0), (True, 0.3)])
+def test_cross_entropy_and_its_gradient(bias: bool, noise: float) -> None:
     out, hidden, logits = matrix(bias)
     tokens = torch.arange(M) % V
     leaves = [leaf for leaf in (hidden, out.weight, out.bias) if leaf is not None]
-    expected = torch.nn.functional.cross_entropy(logits, tokens)
+    p = logits.softmax(-1).gather(-1, tokens[:, None])[:, 0]
+    expected = -((1 - noise) * p + noise / V).log().mean()
     slow = torch.autograd.grad(expected, leaves)
-    loss = out.cross_entropy(hidden, tokens)
+    loss = out.cross_entropy(hidden, tokens, noise)
     assert torch.allclose(loss, expected)
     for ours, theirs in zip(torch.autograd.grad(loss, leaves), slow, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)

@@ -90,11 +90,15 @@ class FinetuneConfig:
     """Validations without a smaller loss after which fine-tuning stops, >= 1; needs rows for them. null: never."""
     scope: Full | LastLayers | HeadOnly | Lora = field(default_factory=Full)
     """What is trained: everything, the last layers, the output layer alone, or LoRA adapters, merged at the end."""
+    noise: float = 0.0
+    """Share of the tokens or labels that were drawn blindly, in [0, 1): what the model imitates is the rest."""
 
     def __post_init__(self) -> None:
         at_least(self, 0, "max_steps")
         at_least(self, 1, "per_device_train_batch_size", "eval_steps", "patience")
         positive(self, "learning_rate")
         not_negative(self, "weight_decay")
+        if not 0 <= self.noise < 1:
+            raise ConfigError(f"noise: got {self.noise}, expected a number in [0, 1)")
         if self.optim == "muon" and isinstance(self.scope, HeadOnly):
             raise ConfigError("optim: got muon with scope head, which trains no matrix of a layer; expected adamw")

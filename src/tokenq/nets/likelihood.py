@@ -5,14 +5,17 @@ the model allows it. Texts are rows of token ids.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from tokenq.errors import ConfigError
 from tokenq.nets.encoder import EncoderQ, QNetwork
 from tokenq.nets.language import LanguageQ
+from tokenq.ops.losses import blurred
 from tokenq.types import Batch
 
 IGNORED = -100
@@ -43,14 +46,20 @@ def masked_loss(
     return loss
 
 
-def decision_loss(network: QNetwork, batch: Batch) -> Float[Tensor, ""]:
-    """Of the decisions of a batch of episodes: what fine-tuning on right answers makes smaller."""
+def decision_loss(network: QNetwork, batch: Batch, noise: float = 0.0) -> Float[Tensor, ""]:
+    """Of the decisions of a batch of episodes: what fine-tuning on right answers makes smaller.
+
+    `noise` is the share of decisions that were drawn blindly from all tokens or labels (`ops.losses.blurred`), in
+    [0, 1). Raises `ConfigError` for noise over positions, whose number is another for each text.
+    """
     if isinstance(network, EncoderQ) or not network.factored:
-        log = network(batch).log_probability(batch.actions, samples=0)
-        loss: Tensor = -log[batch.decided].mean()
-        return loss
+        if noise > 0 and isinstance(network, EncoderQ) and network.decisions > 1:
+            raise ConfigError(f"noise: got {noise} for a reader of spans, expected 0")
+        answers: Any = network(batch)  # dense, for there are no heads
+        log = answers.log_probability(batch.actions, samples=0)[batch.decided]
+        return -blurred(log, noise, answers.values.shape[-1]).mean()
     states = network.hidden_states(batch.texts)[:, :-1][batch.decided]
-    return network.readout.cross_entropy(states, batch.actions[batch.decided])
+    return network.readout.cross_entropy(states, batch.actions[batch.decided], noise)
 
 
 def _padded(texts: Sequence[Int[Tensor, "_"]], device: torch.device) -> tuple[Tensor, Tensor]:

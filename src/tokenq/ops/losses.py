@@ -1,5 +1,8 @@
 """Elementwise losses and the one reduction that goes with them."""
 
+import math
+
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -24,6 +27,18 @@ def expectile(prediction: Float[Tensor, "*any"], target: Float[Tensor, "*any"], 
     """
     difference = target - prediction
     return (tau - (difference < 0).to(difference.dtype)).abs() * difference**2
+
+
+def blurred(log: Float[Tensor, "*any"], noise: float, choices: int) -> Float[Tensor, "*any"]:
+    """log((1 − ε)·p + ε/K) from log p, for data of which the share ε = `noise` was drawn blindly from K choices.
+
+    Forward correction of a loss (Patrini et al. 2017, arXiv 1609.03683, section 3.2) for noise that is alike on all of
+    them: what p fits is then the rest of the data. ε in [0, 1).
+    """
+    if noise == 0:
+        return log
+    floor = torch.full_like(log, math.log(noise / choices))
+    return torch.logaddexp(log + math.log(1 - noise), floor)
 
 
 def masked_mean(values: Float[Tensor, "*any"], mask: Bool[Tensor, "*any"]) -> Float[Tensor, ""]:

@@ -14,6 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from tokenq.ops.losses import blurred
+
 CHUNK = 2**23
 """Entries of a [rows, V] chunk of logits, rounded up to whole rows: at least 32 MiB in float32.
 
@@ -100,13 +102,21 @@ class Readout:
         logs = (logits.log_softmax(-1) for logits in self.chunks(hidden))
         return torch.cat([-(log.exp() * log.clamp(min=-1e30)).sum(-1) for log in logs])
 
-    def cross_entropy(self, hidden: Float[Tensor, "M D"], tokens: Int[Tensor, "M"]) -> Float[Tensor, ""]:
-        """Mean cross-entropy of `tokens` in nats, differentiable; each chunk's logits are recomputed in backward."""
+    def cross_entropy(
+        self, hidden: Float[Tensor, "M D"], tokens: Int[Tensor, "M"], noise: float = 0.0
+    ) -> Float[Tensor, ""]:
+        """Mean cross-entropy of `tokens` in nats, differentiable; each chunk's logits are recomputed in backward.
+
+        `noise` is the share of tokens that were drawn blindly (`losses.blurred`), in [0, 1).
+        """
         total = hidden.new_zeros((), dtype=torch.float32)
         size = self._rows_per_chunk
         for part, target in zip(hidden.split(size), tokens.split(size), strict=True):
-            total = total + checkpoint(self._summed_cross_entropy, part, target, use_reentrant=False)
+            total = total + checkpoint(self._summed_cross_entropy, part, target, noise, use_reentrant=False)
         return total / len(tokens)
 
-    def _summed_cross_entropy(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        return torch.nn.functional.cross_entropy(self.logits(hidden), tokens, reduction="sum")
+    def _summed_cross_entropy(self, hidden: Tensor, tokens: Tensor, noise: float) -> Tensor:
+        missed = torch.nn.functional.cross_entropy(
+            self.logits(hidden), tokens, reduction="sum" if noise == 0 else "none"
+        )
+        return -blurred(-missed, noise, self.weight.shape[0]).sum()

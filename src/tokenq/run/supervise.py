@@ -101,7 +101,8 @@ def finetune_model(
         episodes = [_without_record(episode) for episode in read]
 
         def loss(chosen: Sequence[int], generator: Any) -> Any:
-            return decision_loss(network, collate_all([episodes[i] for i in chosen]).to(network.device))
+            batch = collate_all([episodes[i] for i in chosen]).to(network.device)
+            return decision_loss(network, batch, config.noise)
 
         return Examples(loss, len(episodes))
 
