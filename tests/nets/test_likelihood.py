@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForQuestionAnswering, BertForSequenceCl
 from tokenq.errors import ConfigError
 from tokenq.nets.encoder import EncoderQ
 from tokenq.nets.language import LanguageQ
-from tokenq.nets.likelihood import decision_loss
+from tokenq.nets.likelihood import decision_loss, next_token_loss
 from tokenq.types import Batch, Episode
 
 SIZES: dict[str, Any] = {
@@ -32,6 +32,20 @@ def test_noise_is_mixed_into_what_the_model_says(
     for noise in (0.0, 0.5):
         expected = -((1 - noise) * p + noise / 31).log().mean()
         assert torch.allclose(decision_loss(network, batch, noise), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_of_whole_texts_every_token_but_the_first_is_predicted(
+    family: str, tiny: Callable[..., PreTrainedModel]
+) -> None:
+    network, texts = LanguageQ(tiny(family)), [torch.tensor([1, 2, 3, 4]), torch.tensor([5, 6])]
+    p = []
+    for text in texts:
+        logits = network.model(text[None]).logits[0, :-1]
+        p += logits.softmax(-1).gather(-1, text[1:, None])[:, 0].unbind()
+    for noise in (0.0, 0.5):
+        expected = -((1 - noise) * torch.stack(p) + noise / 31).log().mean()
+        assert torch.allclose(next_token_loss(network, texts, noise), expected, atol=1e-5)
 
 
 def test_labels_may_be_noisy_and_positions_not(recorded: Callable[..., Batch]) -> None:

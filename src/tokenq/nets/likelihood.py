@@ -22,17 +22,18 @@ IGNORED = -100
 """The label of a position that transformers does not predict."""
 
 
-def next_token_loss(network: LanguageQ, texts: Sequence[Int[Tensor, "_"]]) -> Float[Tensor, ""]:
-    """Of every token but each text's first."""
+def next_token_loss(network: LanguageQ, texts: Sequence[Int[Tensor, "_"]], noise: float = 0.0) -> Float[Tensor, ""]:
+    """Of every token but each text's first; the share `noise` of them was drawn blindly (`ops.losses.blurred`)."""
     tokens, attention = _padded(texts, network.device)
+    predicts = attention[:, 1:].bool()
+    wanted = tokens[:, 1:][predicts]
     if not network.factored:
-        labels = tokens.masked_fill(attention == 0, IGNORED)
-        loss: Tensor = network.model(input_ids=tokens, attention_mask=attention, labels=labels).loss
-        return loss
+        logits = network.model(input_ids=tokens, attention_mask=attention).logits[:, :-1][predicts].float()
+        missed = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
+        return -blurred(-missed, noise, logits.shape[-1]).mean()
     nothing = tokens[:, :0]
     hidden = network.hidden(tokens, attention, nothing, nothing)
-    predicts = attention[:, 1:].bool()
-    return network.readout.cross_entropy(hidden[:, :-1][predicts], tokens[:, 1:][predicts])
+    return network.readout.cross_entropy(hidden[:, :-1][predicts], wanted, noise)
 
 
 def masked_loss(

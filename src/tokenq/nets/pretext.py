@@ -28,12 +28,19 @@ Loss = Callable[[Sequence[int], torch.Generator], Tensor]
 class Causal:
     """Every token from those before it: decoder-only and recurrent models."""
 
+    noise: float = 0.0
+    """Share of tokens that may have been drawn blindly, in [0, 1): what the model learns is the rest."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.noise < 1:
+            raise ConfigError(f"noise: got {self.noise}, expected a number in [0, 1)")
+
     def loss(self, model: nn.Module, texts: Corpus, tokenizer: PreTrainedTokenizerBase) -> Loss:
         """The loss of some of the texts."""
         network = LanguageQ(model)
 
         def of(chosen: Sequence[int], generator: torch.Generator) -> Tensor:
-            return next_token_loss(network, [torch.tensor(texts[i]) for i in chosen])
+            return next_token_loss(network, [torch.tensor(texts[i]) for i in chosen], self.noise)
 
         return of
 
