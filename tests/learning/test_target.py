@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from tokenq.errors import ConfigError
 from tokenq.learning.sync import NoTarget, Periodic
 from tokenq.learning.target import Adapter, Full, HeadOnly, LastLayers, Target, TargetConfig
+from tokenq.nets.afterstates import Afterstates
 from tokenq.nets.language import LanguageQ, ValueHead
 from tokenq.nets.loading import Lora, with_adapter
 from tokenq.nets.q_heads import QHeads
@@ -114,6 +115,17 @@ def test_of_a_model_with_q_heads_these_alone_lag_and_with_every_other_scope_they
     for scope in (Full(), LastLayers(1)):
         assert names < {pair.name for pair in target_of(network, scope).pairs}
     assert not any(".0." in pair.name for pair in target_of(network, LastLayers(1)).pairs)
+
+
+def test_heads_that_foresee_are_no_layers_of_the_model(tiny: Tiny) -> None:
+    network = LanguageQ(tiny("gpt2"), q_heads=Afterstates(D, ahead=5))
+    heads = {name for name, _ in network.named_parameters() if name.startswith("q_heads.")}
+    for k in (1, 2):
+        copied = {pair.name for pair in target_of(network, LastLayers(k)).pairs}
+        assert heads < copied and any("ln_f" in name for name in copied)
+        assert {name.split(".")[3] for name in copied if ".h." in name} == {"1", "0"} - ({"0"} if k == 1 else set())
+    with pytest.raises(ConfigError, match="at most 2"):
+        target_of(network, LastLayers(3))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

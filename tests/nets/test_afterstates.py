@@ -1,13 +1,24 @@
 """Afterstates: what is judged is the text with the token in it, while learning and while writing."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn.functional import log_softmax
-from transformers import AutoModelForCausalLM, PreTrainedModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoModelForCausalLM,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from tokenq.acting.explore import Greedy
 from tokenq.errors import ConfigError
@@ -21,7 +32,7 @@ from tokenq.nets.loading import character_tokenizer, q_network, save_network
 from tokenq.nets.prior_guided import PriorGuided
 from tokenq.nets.q_heads import Guided
 from tokenq.nets.recurrent import RecurrentForCausalLM
-from tokenq.types import Batch
+from tokenq.types import Batch, Episode
 
 Tiny = Callable[..., PreTrainedModel]
 Episodes = Callable[..., list[Any]]
@@ -31,9 +42,9 @@ NEVER = [30]
 NO_SOURCE: list[list[int]] = []
 
 
-def head_that_speaks(ahead: int = 0, beta: float = BETA, top_k: int = TRIED) -> Afterstates:
+def head_that_speaks(ahead: int = 0, beta: float = BETA, top_k: int = TRIED, min_p: float = 0.0) -> Afterstates:
     torch.manual_seed(5)
-    head = Afterstates(16, ahead, beta, top_k)
+    head = Afterstates(16, ahead, beta, top_k, min_p)
     torch.nn.init.normal_(head.worth.outer.weight)
     for step in head.ahead:
         torch.nn.init.normal_(step.weight, std=0.3)
@@ -92,6 +103,49 @@ def test_a_taken_token_is_judged_where_it_stands(tiny: Tiny, random_episodes: Ep
     assert "q_heads.worth.outer.weight" in moved and any("mlp" in name for name in moved)
 
 
+def test_where_a_text_fills_the_context_nothing_is_tried(tiny: Tiny, recorded: Recorded) -> None:
+    """GPT-2 has no place for a ninth token here, and guidance then says what the model does."""
+    network = LanguageQ(tiny("gpt2", max_position_embeddings=8), q_heads=head_that_speaks(top_k=31))
+    whole = Episode(np.arange(1, 9), np.arange(3, 8), np.zeros(5), terminated=False)
+    alone = LanguageQ(network.model)
+    batch = recorded(alone, [whole])
+    candidates = torch.arange(31).expand(1, 6, 31)
+    found, model = network(batch).among(candidates), alone(batch)
+    expected = model.among(candidates) - model.logsumexp[..., None]
+    assert torch.allclose(found[:, -1], expected[:, -1], atol=1e-5)
+    assert not torch.allclose(found[:, -2], expected[:, -2], atol=0.1)
+
+
+def test_what_the_model_finds_too_improbable_is_not_written(
+    tiny: Tiny, random_episodes: Episodes, recorded: Recorded
+) -> None:
+    network = LanguageQ(tiny("llama"), q_heads=head_that_speaks(min_p=0.7))
+    batch = recorded(LanguageQ(network.model), random_episodes(4))
+    found, model = network(batch), LanguageQ(network.model)(batch)
+    for answers, plain in ((found, model), (found.following, model.following)):
+        best = plain.maximum[0] + math.log(0.7)
+        candidates = torch.arange(31).expand(*best.shape, 31)
+        cut = answers.among(candidates) == -torch.inf
+        valid = batch.valid[:, -best.shape[1] :]
+        below = plain.among(candidates) < best[..., None]
+        assert cut[valid][below[valid]].all() and not cut[valid].all(-1).any()
+        assert (~cut[valid]).sum(-1).float().mean() < TRIED
+    prompt = [1, 2, 3, 4]
+    (written,) = LanguageQ(network.model, q_heads=network.q_heads).complete([prompt], NO_SOURCE, greedy, 5, NEVER)
+    for n, token in enumerate(written):
+        with torch.no_grad():
+            p = network.causal(torch.tensor([[*prompt, *written[:n]]])).logits[0, -1].softmax(-1)
+        assert p[token] >= 0.7 * p.max() - 1e-5
+
+
+def test_half_precision_foresees(tiny: Tiny, random_episodes: Episodes, recorded: Recorded) -> None:
+    network = LanguageQ(tiny("llama").bfloat16(), q_heads=head_that_speaks(ahead=2))
+    batch = recorded(LanguageQ(network.model), random_episodes(2))
+    for head in network(batch).ahead:
+        assert head.log_probability(batch.actions, 0).isfinite().all()
+        assert head.log_probability(batch.actions, 2).isfinite().all()
+
+
 def test_other_tokens_than_those_in_the_text_and_values_of_all_are_refused(
     tiny: Tiny, random_episodes: Episodes, recorded: Recorded
 ) -> None:
@@ -144,6 +198,30 @@ def test_our_own_models_are_guided_with_a_cache_and_without(model_class: type[Pr
     model, head = model_class(model_class.config_class(**sizes)).eval(), head_that_speaks()
     prompts = [[5], [1, 2, 3, 4], [7, 8]]
     written = LanguageQ(model, q_heads=head).complete(prompts, NO_SOURCE, greedy, 4, NEVER)
+    for prompt, tokens in zip(prompts, written, strict=True):
+        for n, token in enumerate(tokens):
+            found = by_hand(model, head, [*prompt, *tokens[:n]])
+            assert float(found.max() - found[token]) < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["mamba", "lfm2"])
+def test_states_that_are_no_keys_and_values_are_copied_as_well(kind: str) -> None:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {
+        "vocab_size": 31,
+        "hidden_size": 16,
+        "pad_token_id": 0,
+        "eos_token_id": 0,
+        "bos_token_id": 0,
+    }
+    sizes |= {"num_hidden_layers": 2, "initializer_range": 0.3, "tie_word_embeddings": False}
+    if kind == "mamba":
+        model: PreTrainedModel = MambaForCausalLM(MambaConfig(**sizes, state_size=4))
+    else:
+        attends = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32}
+        model = Lfm2ForCausalLM(Lfm2Config(**sizes, **attends, layer_types=["conv", "full_attention"]))
+    head, prompts = head_that_speaks(), [[5, 6], [1, 2, 3, 4]]
+    written = LanguageQ(model.eval(), q_heads=head).complete(prompts, NO_SOURCE, greedy, 4, NEVER)
     for prompt, tokens in zip(prompts, written, strict=True):
         for n, token in enumerate(tokens):
             found = by_hand(model, head, [*prompt, *tokens[:n]])
@@ -214,6 +292,8 @@ def test_models_that_write_nothing_or_cap_their_logits_are_refused(
     capped = LanguageQ(tiny("gemma2"), q_heads=head_that_speaks())
     with pytest.raises(ConfigError, match="use heads"):
         capped(recorded(LanguageQ(capped.model), random_episodes(2)))
+    with pytest.raises(ConfigError, match="are capped"):
+        q_network(tiny("gemma2"), q_heads=head_that_speaks())
     with pytest.raises(ConfigError, match="writes no text"):
         q_network(_classifier(), q_heads=head_that_speaks())
 

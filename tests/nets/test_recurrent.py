@@ -20,8 +20,8 @@ from tokenq.learning.sync import Polyak
 from tokenq.learning.target import Full, HeadOnly, LastLayers, Target, TargetConfig
 from tokenq.learning.values import Logits
 from tokenq.nets.action_values import Factored
-from tokenq.nets.language import LanguageQ, is_factored
-from tokenq.nets.loading import character_tokenizer, context_length, load_model, save_model
+from tokenq.nets.language import LanguageQ, context_length, is_factored
+from tokenq.nets.loading import character_tokenizer, load_model, save_model
 from tokenq.nets.recurrent import RecurrentConfig, RecurrentForCausalLM, RecurrentModel
 from tokenq.types import Batch, Episode
 

@@ -35,12 +35,11 @@ from transformers import (
 from tokenq.errors import ConfigError
 from tokenq.nets.families import with_decisions
 from tokenq.nets.heads import value_head
-from tokenq.nets.language import LanguageQ
+from tokenq.nets.language import LanguageQ, context_length
 from tokenq.nets.loading import (
     Lora,
     character_tokenizer,
     checked_tokenizer,
-    context_length,
     load_model,
     load_tokenizer,
     q_network,

@@ -31,7 +31,7 @@ AFTERSTATES = {"values": {"type": "afterstates", "ahead": 2, "learning_rate": 0.
 
 
 def run_of(start: Start, name: str, special: dict[str, Any] | None = None, **changes: Any) -> Path:
-    objective = {"type": name, "guidance": {"beta": 30, "top_k": 12}, "values": {"learning_rate": 0.01}}
+    objective = {"type": name, "guidance": {"beta": 30, "top_k": 12, "min_p": 0.01}, "values": {"learning_rate": 0.01}}
     return start(WALKS | {"objective": objective | (special or {})} | changes)
 
 
@@ -49,7 +49,7 @@ def test_the_model_is_a_plain_checkpoint_with_heads_beside_it(finished: Path) ->
     assert {key.removesuffix(".outer.weight") for key in heads if key.endswith("outer.weight")} == named[name]
     assert all(heads[f"{head}.outer.weight"].abs().max() > 0 for head in named[name])
     assert AutoModelForCausalLM.from_pretrained(finished / "model").config.vocab_size == 23
-    assert 'load_q_heads("model", beta=30.0, top_k=12)' in (finished / "README.md").read_text()
+    assert 'load_q_heads("model", beta=30.0, top_k=12, min_p=0.01)' in (finished / "README.md").read_text()
     size = sum(tensor.numel() * tensor.element_size() for tensor in heads.values())
     assert json.loads((finished / "summary.json").read_text())["target_bytes"] == size
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]

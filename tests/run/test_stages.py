@@ -1,6 +1,7 @@
 """Supervised stages: what they leave behind, and that a killed one goes on as if nothing had happened."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from tokenq.config.parse import to_mapping
 from tokenq.config.supervised import FinetuneConfig, PretrainConfig
 from tokenq.config.train import TrainConfig
 from tokenq.envs.classification import Classification
-from tokenq.errors import CheckpointError
-from tokenq.nets.architectures import Encoder
+from tokenq.envs.questions import QuestionAnswering
+from tokenq.errors import CheckpointError, ConfigError
+from tokenq.nets.architectures import Encoder, Transformer
 from tokenq.nets.loading import Lora
-from tokenq.nets.tokenizers import Words
+from tokenq.nets.pretext import Causal
+from tokenq.nets.tokenizers import Characters, Words
 from tokenq.run.finetune import finetune
 from tokenq.run.folder import alone
 
@@ -123,3 +126,56 @@ def test_a_damaged_state_is_named(
     (newest.folder / "state.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"pretrain/checkpoints: .*remove that folder to repeat pretraining"):
         finetune(replace(config, resume=True))
+
+
+def test_both_stages_are_told_of_noise(jsonl: Callable[..., str], tmp_path: Path) -> None:
+    """After a few updates of a model that can say everything, noise bounds what a token can cost, ln(4/ε) here."""
+    right = jsonl([{"prompt": "a", "completion": "b"}] * 4)
+    config = TrainConfig(
+        dataset=right,
+        prompt_dataset=right,
+        pretrain=PretrainConfig(
+            max_steps=2,
+            learning_rate=1.0,
+            architecture=Transformer(layers=1, width=16, heads=2, context=8),
+            tokenizer=Characters(),
+        ),
+        finetune=FinetuneConfig(max_steps=2, learning_rate=1.0),
+        logging_steps=1,
+    )
+
+    def losses(name: str, noise: float) -> list[float]:
+        objective = replace(config.pretrain, objective=Causal(noise))
+        noisy = replace(config, pretrain=objective, finetune=replace(config.finetune, noise=noise))
+        finetune(replace(noisy, output_dir=str(tmp_path / name)))
+        rows = [
+            json.loads(line)
+            for stage in ("pretrain", "finetune")
+            for line in (tmp_path / name / stage / "metrics.jsonl").read_text().splitlines()
+        ]
+        return [row["loss"] for row in rows if "loss" in row]
+
+    exact, noisy = losses("exact", 0.0), losses("noisy", 0.5)
+    assert len(exact) == len(noisy) == 4
+    assert all(a != b for a, b in zip(exact, noisy, strict=True))
+    assert max(exact) > 5 > math.log(20 / 0.5) > max(noisy)
+
+
+@pytest.mark.parametrize("make", [lambda: FinetuneConfig(noise=1.0), lambda: Causal(noise=-0.1)])
+def test_noise_that_is_no_share_is_refused(make: Callable[[], Any]) -> None:
+    with pytest.raises(ConfigError, match="noise"):
+        make()
+
+
+def test_a_reader_of_spans_is_not_told_of_noise(tmp_path: Path, jsonl: Callable[..., str]) -> None:
+    rows = jsonl([{"context": "a b", "question": "b", "answers": {"text": ["b"], "answer_start": [2]}}])
+    config = TrainConfig(
+        task=QuestionAnswering(),
+        prompt_dataset=rows,
+        pretrain=PretrainConfig(max_steps=1, architecture=Encoder(layers=1, width=16, heads=2), tokenizer=Words()),
+        finetune=FinetuneConfig(max_steps=1, noise=0.2),
+        output_dir=str(tmp_path / "run"),
+    )
+    with pytest.raises(ConfigError, match=r"finetune\.noise: got 0\.2 for a reader"):
+        finetune(config)
+    assert not (tmp_path / "run" / "pretrain").exists()

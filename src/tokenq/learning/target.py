@@ -66,6 +66,7 @@ class LastLayers:
 
     def lagged(self, names: list[str]) -> Callable[[str], bool]:
         """Which parameter names lag."""
+        names = [name for name in names if not name.startswith(HEADS)]
         decoder = any("decoder." in name for name in names)
         layers = [name for name in names if not (decoder and "encoder." in name)]  # with a decoder, its layers count
         numbers = {name: int(m.group(1) or m.group(2)) for name in layers if (m := _LAYER.search(name))}
@@ -76,7 +77,7 @@ class LastLayers:
         # OPT lists its final norm before its layers.
         final = (name for name in layers if name not in numbers and "final" in name)
         above = {*names[last + 1 :], *final, "readout"}
-        return lambda name: name in above or numbers.get(name, -1) >= depth - self.k
+        return lambda name: name in above or name.startswith(HEADS) or numbers.get(name, -1) >= depth - self.k
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ class HeadedValues(Protocol):
 def headed(values: ActionValues) -> HeadedValues:
     """The answers themselves; raises `ConfigError` if they come from a network without Q heads."""
     if not isinstance(values, HeadedValues):
-        raise ConfigError("values: got heads for a network without Q heads; load the model with them")
+        raise ConfigError("values: got heads or afterstates for a network without such heads; load the model with them")
     return values
 
 
@@ -236,7 +236,7 @@ class Afterstates:
     ahead: int = 0
     """Tokens that are foreseen, >= 0: as many heads, the k-th of which predicts the token k decisions later."""
     foresight: float = 0.1
-    """w >= 0, the weight of each head's −log p."""
+    """w >= 0, the weight of each head's −log p; without heads that foresee it says nothing."""
     samples: int = 4
     """Tokens drawn per decision to estimate the gradient's expectation; 0 differentiates the whole softmax."""
     learning_rate: float = 1e-3

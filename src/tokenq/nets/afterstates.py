@@ -26,11 +26,11 @@ AT_ONCE = 256
 class Afterstates(nn.Module):
     """One head from the hidden state at a token to what the text is worth then: Q(s, a) = V(s·a).
 
-    `ahead` is the number of heads that foresee: the k-th tells from the state before a token what is written k tokens
-    later, by a matrix of its own and the model's output matrix (Gloeckle et al. 2024, arXiv 2404.19737; a matrix per
-    step instead of a layer). They start as the identity and have no say when text is written. `beta` is how much the
-    values have to say then, about the `top_k` tokens that the model finds most probable, >= 1, or those of them that it
-    finds at least `min_p` times as probable as the best.
+    `ahead` is the number of heads that foresee: the k-th tells from the state before a decision what is decided k
+    decisions later, by a matrix of its own and the model's output matrix (Gloeckle et al. 2024, arXiv 2404.19737; a
+    matrix per step instead of a layer). They start as the identity and have no say when text is written. `beta` is how
+    much the values have to say then, about the `top_k` tokens that the model finds most probable, >= 1, or those of
+    them that it finds at least `min_p` times as probable as the best.
     """
 
     def __init__(self, width: int, ahead: int = 0, beta: float = 0.0, top_k: int = 1, min_p: float = 0.0) -> None:
@@ -56,17 +56,17 @@ class Afterstates(nn.Module):
         """Answers at the decision states of texts, given those of the model itself."""
         if not isinstance(model, Factored):
             raise ConfigError(
-                "values: got afterstates for a model whose logits are not its hidden states times a matrix, expected "
-                "a plain language model; use heads"
+                "values: got afterstates for a model whose logits are not its hidden states times a matrix; use heads"
             )
         judge = AfterstateValues(model, reading, self.value, self.top_k)
-        foreseen = tuple(replace(model, hidden=step(model.hidden.float())) for step in self.ahead)
+        hidden = model.hidden
+        foreseen = tuple(replace(model, hidden=step(hidden.float()).to(hidden.dtype)) for step in self.ahead)
         return Guided(model, (judge,), valid, self.beta, self.top_k, None, foreseen, self.min_p)
 
     @torch.no_grad()
     def guided(self, logits: Float[Tensor, "M V"], hidden: Float[Tensor, "M D"], peek: Peek) -> Float[Tensor, "M V"]:
         """Log-probabilities to write with; `peek` reads the tokens that are tried, `hidden` is not needed."""
-        tried = _candidates(logits, self.top_k)
+        tried = _likeliest(logits, self.top_k)
         values = _among_all(logits, tried, self.value(peek(tried)))
         return prior_guided(logits, values, self.beta, self.top_k, self.min_p)
 
@@ -103,30 +103,31 @@ class AfterstateValues:
 
     def chunks(self, valid: Bool[Tensor, "B S"]) -> Iterator[Float[Tensor, "m V"]]:
         """The values of the `top_k` tokens at the states marked in `valid`, 0 for all others, without gradient."""
-        found = iter(self._candidates[valid[self.model.valid]].split(1))
+        tokens, values = (iter(part[valid[self.model.valid]].split(1)) for part in self._tried)
         for logits in self.model.chunks(valid):
-            values = torch.cat([next(found) for _ in logits])
-            yield _among_all(logits, _candidates(logits, self.top_k), values)
+            tried, worth = (torch.cat([next(part) for _ in logits]) for part in (tokens, values))
+            yield _among_all(logits, tried, worth)
 
     @cached_property
-    def _candidates(self) -> Float[Tensor, "M k"]:
-        """The values of the `top_k` tokens at all M real states: found once, since each costs a pass."""
-        states = self.model.valid.nonzero()
-        tokens = torch.cat([_candidates(logits, self.top_k) for logits in self.model.chunks(self.model.valid)])
-        return self._tried(states, tokens)
-
     @torch.no_grad()
-    def _tried(self, states: Int[Tensor, "m 2"], tokens: Int[Tensor, "m k"]) -> Float[Tensor, "m k"]:
-        """What texts are worth that stop at these states (episode and number) and go on with one of these tokens."""
+    def _tried(self) -> tuple[Int[Tensor, "M k"], Float[Tensor, "M k"]]:
+        """The `top_k` tokens at all M real states and their values: found once, since each costs a pass.
+
+        Where the model can read no further token, values are 0.
+        """
+        tokens = torch.cat([_likeliest(logits, self.top_k) for logits in self.model.chunks(self.model.valid)])
         texts, k = self.reading.texts, tokens.shape[1]
-        rows, places = (part[states[:, 0], states[:, 1]].repeat_interleave(k) for part in (texts.rows, texts.states))
+        rows, places = (part[self.model.valid].repeat_interleave(k) for part in (texts.rows, texts.states))
+        context = self.reading.context
+        room = torch.ones_like(places, dtype=torch.bool) if context is None else places + 1 < context
         found = []
         for row, place, token in zip(
-            rows.split(AT_ONCE), places.split(AT_ONCE), tokens.flatten().split(AT_ONCE), strict=True
+            *(part[room].split(AT_ONCE) for part in (rows, places, tokens.flatten())), strict=True
         ):
             hidden = self.reading.read(*_continued(texts, row, place, token))
             found.append(self.value(hidden[torch.arange(len(row), device=row.device), place + 1]))
-        return torch.cat(found).view(-1, k)
+        worth = torch.zeros_like(places, dtype=torch.float32).masked_scatter(room, torch.cat(found))
+        return tokens, worth.view(-1, k)
 
 
 def _continued(
@@ -141,7 +142,7 @@ def _continued(
     return tokens, read, texts.source[rows], texts.source_attention[rows]
 
 
-def _candidates(logits: Float[Tensor, "M V"], k: int) -> Int[Tensor, "M k"]:
+def _likeliest(logits: Float[Tensor, "M V"], k: int) -> Int[Tensor, "M k"]:
     """The k most probable tokens; as many as there are if that is fewer."""
     return logits.topk(min(k, logits.shape[-1]), dim=-1).indices
 

@@ -6,10 +6,11 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import nn
 
-from tokenq.errors import CheckpointError
+from tokenq.errors import CheckpointError, ConfigError
 from tokenq.nets.afterstates import Afterstates
 from tokenq.nets.encoder import decision_count, is_encoder
-from tokenq.nets.language import ValueHead, plain
+from tokenq.nets.families import is_masked_model
+from tokenq.nets.language import ValueHead, is_factored, plain
 from tokenq.nets.q_heads import QHeads
 
 VALUE_HEAD = "value_head.safetensors"
@@ -41,6 +42,17 @@ def q_heads(model: nn.Module, count: int, value: bool, beta: float, top_k: int =
         output: Any = plain(model).get_output_embeddings()
         actions = output.weight.shape[0]
     return QHeads(width, actions, count, value, beta, top_k, min_p)
+
+
+def check_afterstates(model: nn.Module) -> None:
+    """Raise `ConfigError` for a model whose text cannot be judged token by token."""
+    if is_encoder(model) or is_masked_model(plain(model)):
+        raise ConfigError("values: got afterstates for a model that writes no text; use heads")
+    if not is_factored(model):
+        raise ConfigError(
+            "values: got afterstates for a model whose logits are not its hidden states times its output matrix (they "
+            "are capped, or the output layer has an adapter); use heads"
+        )
 
 
 def afterstates(model: nn.Module, ahead: int, beta: float, top_k: int, min_p: float = 0.0) -> Afterstates:

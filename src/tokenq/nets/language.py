@@ -91,7 +91,7 @@ class LanguageQ(nn.Module):
         """The same for the texts alone."""
         if not self.factored:
             return self._dense(texts, valid)
-        reading = Reading(self._hidden_of(texts), texts, self.hidden)
+        reading = Reading(self._hidden_of(texts), texts, self.hidden, context_length(self.model))
         states = reading.states
         model = Factored(states, self.readout, valid, self._state_value(states))
         return model if self.q_heads is None else self.q_heads.answers(model, reading, valid)
@@ -133,7 +133,7 @@ class LanguageQ(nn.Module):
         logits = at_states(answer.logits.float(), texts)
         if not asked:
             return Dense(logits)
-        reading = Reading(layers[-1], texts, self.hidden)
+        reading = Reading(layers[-1], texts, self.hidden, context_length(self.model))
         model = Dense(logits, self._state_value(reading.states))
         return model if self.q_heads is None else self.q_heads.answers(model, reading, valid)
 
@@ -157,6 +157,21 @@ def plain(model: nn.Module) -> PreTrainedModel:
     """The transformers model itself, without a PEFT wrapper around it."""
     wrapper: Any = model
     return cast(PreTrainedModel, wrapper.get_base_model() if hasattr(wrapper, "get_base_model") else model)
+
+
+def context_length(model: nn.Module) -> int | None:
+    """The longest text the model can read, in tokens; None if its configuration does not say."""
+    causal: Any = plain(model)
+    longest: int | None = getattr(causal.config, "max_position_embeddings", None)
+    if longest is None:
+        return None
+    # RoBERTa and its kin count positions from the one after that of padding.
+    usable = [
+        table.num_embeddings - table.padding_idx - 1
+        for name, table in causal.named_modules()
+        if "position" in name and isinstance(table, nn.Embedding) and table.padding_idx is not None
+    ]
+    return min(longest, *usable) if usable else longest
 
 
 def shared_copy(network: Network, lagged: Callable[[str], bool]) -> tuple[Network, set[int]]:

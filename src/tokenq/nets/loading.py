@@ -26,8 +26,8 @@ from tokenq.errors import ConfigError
 from tokenq.nets.afterstates import Afterstates
 from tokenq.nets.encoder import EncoderQ, QNetwork, is_encoder
 from tokenq.nets.families import adaptable, check_decides, family, tied_layers
-from tokenq.nets.heads import Q_HEADS, VALUE_HEAD
-from tokenq.nets.language import LanguageQ, ValueHead, plain
+from tokenq.nets.heads import Q_HEADS, VALUE_HEAD, check_afterstates
+from tokenq.nets.language import LanguageQ, ValueHead
 from tokenq.nets.q_heads import QHeads
 
 PLAIN = (
@@ -133,14 +133,13 @@ def q_network(
 ) -> QNetwork:
     """The Q-function that a model is: over its tokens, its labels, or the positions of its source.
 
-    Raises `ConfigError` if it only fills masks, or is to judge texts that it does not write.
+    Raises `ConfigError` if it only fills masks, or cannot do what its heads need.
     """
     check_decides(model)
-    if not is_encoder(model):
-        return LanguageQ(model, value_head, q_heads)
     if isinstance(q_heads, Afterstates):
-        raise ConfigError("values: got afterstates for a model that writes no text; use heads")
-    return EncoderQ(model, value_head, q_heads)
+        check_afterstates(model)
+        return LanguageQ(model, value_head, q_heads)
+    return EncoderQ(model, value_head, q_heads) if is_encoder(model) else LanguageQ(model, value_head, q_heads)
 
 
 def _cannot_load(what: str, path: str, error: Exception) -> str:
@@ -220,21 +219,6 @@ def decoder_start(model: PreTrainedModel) -> int:
     if start is None:
         raise ConfigError("model: this encoder–decoder names no decoder_start_token_id; set it in its config.json")
     return int(start)
-
-
-def context_length(model: nn.Module) -> int | None:
-    """The longest text the model can read, in tokens; None if its configuration does not say."""
-    causal: Any = plain(model)
-    longest: int | None = getattr(causal.config, "max_position_embeddings", None)
-    if longest is None:
-        return None
-    # RoBERTa and its kin count positions from the one after that of padding.
-    usable = [
-        table.num_embeddings - table.padding_idx - 1
-        for name, table in causal.named_modules()
-        if "position" in name and isinstance(table, nn.Embedding) and table.padding_idx is not None
-    ]
-    return min(longest, *usable) if usable else longest
 
 
 def save_network(network: QNetwork, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -67,14 +67,16 @@ class PriorGuided(LogitsProcessor):
 
         heard = asked.get("attention_mask")
         heard = torch.ones_like(written) if heard is None else heard
+        if heard.ndim != 2:
+            raise ConfigError("cache_implementation: got a static cache, expected one that grows; leave it out")
         heard = tried(torch.cat([heard, torch.ones_like(heard[:, :1])], dim=1))
         text = torch.cat([tried(written), tokens.reshape(-1, 1)], dim=1)
         read: dict[str, Any] = {"attention_mask": heard, "use_cache": False}
-        cache = asked.get("past_key_values")
-        if isinstance(cache, Cache):
-            text, cache = text[:, -1:], copy.deepcopy(cache)  # `generate` goes on with its own
-            cache.batch_repeat_interleave(k)
-            read |= {"past_key_values": cache, "use_cache": True}
+        kept = next((name for name in ("past_key_values", "cache_params") if isinstance(asked.get(name), Cache)), None)
+        if kept is not None:
+            text, cache = text[:, -1:], copy.deepcopy(asked[kept])  # `generate` goes on with its own
+            cache.reorder_cache(tried(torch.arange(len(written), device=written.device)))
+            read |= {kept: cache, "use_cache": True}
         read["input_ids"] = text
         if asked.get("position_ids") is not None:  # padded on the left, a text does not begin at place 0
             read["position_ids"] = (heard.cumsum(1) - 1).clamp(min=0)[:, -text.shape[1] :]

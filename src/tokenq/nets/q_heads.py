@@ -30,6 +30,8 @@ class Reading:
     texts: Texts
     read: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     """The same for other tokens, their attention mask, sources and theirs."""
+    context: int | None
+    """The longest text that it can read, in tokens; None: any."""
 
     @property
     def states(self) -> Float[Tensor, "B S D"]:

@@ -32,7 +32,7 @@ def expectile(prediction: Float[Tensor, "*any"], target: Float[Tensor, "*any"], 
 def blurred(log: Float[Tensor, "*any"], noise: float, choices: int) -> Float[Tensor, "*any"]:
     """log((1 − ε)·p + ε/K) from log p, for data of which the share ε = `noise` was drawn blindly from K choices.
 
-    Forward correction of a loss (Patrini et al. 2017, arXiv 1609.03683, section 3.2) for noise that is alike on all of
+    Forward correction of a loss (Patrini et al. 2017, arXiv 1609.03683) for noise that is alike on all of
     them: what p fits is then the rest of the data. ε in [0, 1).
     """
     if noise == 0:

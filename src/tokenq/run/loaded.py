@@ -11,6 +11,7 @@ from tokenq.learning.offline import Guided
 from tokenq.nets import loading
 from tokenq.nets.encoder import QNetwork
 from tokenq.nets.heads import load_q_heads
+from tokenq.nets.language import context_length
 from tokenq.nets.ngram import HEADER
 from tokenq.run.control import is_agent
 from tokenq.run.folder import finished_config
@@ -63,5 +64,5 @@ def load_run(run: str, beta: float | None = None) -> Loaded:
     network = loading.q_network(loading.load_model(str(model), config.dtype, trusted), q_heads=q_heads)
     network.to(network.causal.device)
     codec = codec_of(network.causal, tokenizer, config.turns_seen)
-    writer = Writer(network, codec, loading.context_length(network.causal))
+    writer = Writer(network, codec, context_length(network.causal))
     return Loaded(config, tokenizer, network, writer, folder)

@@ -134,7 +134,11 @@ def stages_of(config: TrainConfig, folder: Path) -> tuple[Stage, Stage]:
 
 
 def _check_stages(config: TrainConfig, model: Any) -> None:
-    """Raise `ConfigError` for what a supervised stage would find out too late, or never."""
+    """Raise `ConfigError` for what a stage would find out too late, or never."""
+    if isinstance(config.objective.values, Afterstates):
+        heads.check_afterstates(model)
+    if config.finetune.noise > 0 and _reads_spans(model, config):
+        raise ConfigError(f"finetune.noise: got {config.finetune.noise} for a reader of spans, expected 0")
     if config.finetune.max_steps > 0 and config.row_task is None:
         check_decides(model)
     held_out = config.finetune.eval_dataset or config.eval_dataset
@@ -145,6 +149,12 @@ def _check_stages(config: TrainConfig, model: Any) -> None:
                 f"{name}.patience: got {stage.patience} without rows to validate on; set {name}.eval_dataset, "
                 "or leave patience out"
             )
+
+
+def _reads_spans(model: Any, config: TrainConfig) -> bool:
+    if is_masked_model(model):
+        return config.row_task is not None and not config.row_task.labels
+    return is_encoder(model) and decision_count(model) > 1
 
 
 def deciding(model: Any, config: TrainConfig) -> Any:

@@ -17,7 +17,8 @@ from tokenq.config.prepare import PrepareConfig
 from tokenq.envs.translation import Translation
 from tokenq.errors import CheckpointError, ConfigError, DataError
 from tokenq.nets.encoder import is_encoder
-from tokenq.nets.loading import context_length, end_tokens, load_model, load_tokenizer
+from tokenq.nets.language import context_length
+from tokenq.nets.loading import end_tokens, load_model, load_tokenizer
 from tokenq.preparation.against import overlaps
 from tokenq.preparation.augment import Aids, Translate, marked
 from tokenq.preparation.picture import draw_report

@@ -19,8 +19,8 @@ from tokenq.learning.diagnostics import diagnose, is_calibrated, signs_of_diverg
 from tokenq.learning.learner import Learner, Report
 from tokenq.learning.scaling import Standardise, WorstIsZero
 from tokenq.learning.target import Target
-from tokenq.nets import loading
 from tokenq.nets.encoder import QNetwork
+from tokenq.nets.language import context_length
 from tokenq.nets.reference import Reference
 from tokenq.replay.buffer import Replay
 from tokenq.replay.shards import load_replay, save_replay
@@ -188,7 +188,7 @@ def build_session(
         config.clock,
     )
     model = network.causal
-    writer = Writer(network, codec_of(model, tokenizer, config.turns_seen), loading.context_length(model))
+    writer = Writer(network, codec_of(model, tokenizer, config.turns_seen), context_length(model))
     replay = Replay(config.replay.capacity_episodes, config.replay.capacity_tokens, config.replay.sampler)
     return Session(
         config,

@@ -10,6 +10,7 @@ from tokenq.config.fields import tag
 from tokenq.config.supervised import FinetuneConfig, PretrainConfig
 from tokenq.errors import ConfigError, DataError
 from tokenq.nets import loading
+from tokenq.nets.language import context_length
 from tokenq.nets.likelihood import decision_loss
 from tokenq.nets.loading import Lora
 from tokenq.nets.pretext import Causal, Masked, SpanCorruption, suited
@@ -44,7 +45,7 @@ def pretrain_model(
     stage: Stage,
 ) -> None:
     """Pretrain a model in place on the tokens of texts, and validate on those of others, if there are any."""
-    context = loading.context_length(model)
+    context = context_length(model)
     objective = pretext(config, model)
 
     def examples(texts: Sequence[list[int]]) -> Examples:
@@ -92,7 +93,7 @@ def finetune_model(
         chosen = config.scope.lagged([name for name, _ in network.named_parameters()])
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(chosen(name) or (chosen("readout") and _is_readout(network, parameter)))
-    context = loading.context_length(model)
+    context = context_length(model)
 
     def examples(given: Lessons) -> Examples:
         scored = [{"terminated": True, **row, "reward": 0.0, "rewards": None, "label": None} for _, row in given.rows]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tokenq.config.train import ReplayConfig, TrainConfig
 from tokenq.errors import ConfigError
 from tokenq.learning.scaling import PerPrompt
-from tokenq.nets import loading
+from tokenq.nets.language import context_length
 from tokenq.replay.codecs import Codec, Joint, Paired
 from tokenq.replay.offline import episodes_from_rows, prompts_from_rows
 from tokenq.run.data import Data, load_data, offline_updates
@@ -47,7 +47,7 @@ def prepare(config: TrainConfig, given: Given) -> Session:
     tokenizer = load_tokenizer(config, given, folder)
     seed_everything(config.seed)
     model = load_start(config, given, tokenizer, folder)
-    context = loading.context_length(model)
+    context = context_length(model)
     codec = codec_of(deciding(model, config), tokenizer, config.turns_seen)
     _check_scale(config, offline_until)
     _check_context(config, codec, context)
