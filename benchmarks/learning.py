@@ -119,7 +119,6 @@ BENCHMARKS = {
     "textbook_dqn": Benchmark("examples/textbook_dqn.yaml"),
     "scored_stories": Benchmark("examples/scored_stories.yaml"),
     **{name: Benchmark(f"examples/games/{name}.yaml") for name in ("maze", "maze_partly", "planning", "star_graph")},
-    "wordle": Benchmark("examples/games/wordle.yaml", ("--task.words", f"{DATA}/wordle/answers_400.txt")),
     **{f"walks_{name}": Benchmark(f"examples/walks_{name}.yaml") for name in ("ilql", "cql", "mc")},
     "walks_graph_0": Benchmark("examples/walks.yaml", graph(0)),
     "walks_graph_1": Benchmark("examples/walks.yaml", graph(1)),
