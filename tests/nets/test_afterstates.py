@@ -207,14 +207,8 @@ def test_our_own_models_are_guided_with_a_cache_and_without(model_class: type[Pr
 @pytest.mark.parametrize("kind", ["mamba", "lfm2"])
 def test_states_that_are_no_keys_and_values_are_copied_as_well(kind: str) -> None:
     torch.manual_seed(0)
-    sizes: dict[str, Any] = {
-        "vocab_size": 31,
-        "hidden_size": 16,
-        "pad_token_id": 0,
-        "eos_token_id": 0,
-        "bos_token_id": 0,
-    }
-    sizes |= {"num_hidden_layers": 2, "initializer_range": 0.3, "tie_word_embeddings": False}
+    sizes: dict[str, Any] = {"vocab_size": 31, "hidden_size": 16, "num_hidden_layers": 2, "initializer_range": 0.3}
+    sizes |= {"tie_word_embeddings": False, **dict.fromkeys(("pad_token_id", "eos_token_id", "bos_token_id"), 0)}
     if kind == "mamba":
         model: PreTrainedModel = MambaForCausalLM(MambaConfig(**sizes, state_size=4))
     else:
