@@ -30,6 +30,8 @@ from transformers import (
     PreTrainedModel,
     Qwen3Config,
     Qwen3ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from tokenq.nets.language import LanguageQ
@@ -121,6 +123,18 @@ def tiny() -> Callable[..., PreTrainedModel]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def encoder_decoder() -> PreTrainedModel:
+    """A random T5: 1 layer, width 16, 31 tokens of which 0 starts the decoder, logits of order 1."""
+    torch.manual_seed(0)
+    return T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=31, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, decoder_start_token_id=0,
+            pad_token_id=0, eos_token_id=1, tie_word_embeddings=False, initializer_factor=3.0,
+        )
+    ).eval()  # fmt: skip
 
 
 SYMBOLS = "abcdefgh .:|"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
+from transformers import PreTrainedModel
 
 from tokenq.acting.explore import Boltzmann, Greedy
 from tokenq.errors import ConfigError
@@ -105,14 +105,8 @@ def test_adapters_are_guided(tiny: Tiny) -> None:
     assert tokens[0] == int(scores(network.causal, network.q_heads, PROMPTS[1]).argmax())
 
 
-def test_a_decoder_that_reads_an_encoder_is_guided() -> None:
-    torch.manual_seed(0)
-    model = T5ForConditionalGeneration(
-        T5Config(
-            vocab_size=31, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, decoder_start_token_id=0,
-            pad_token_id=0, eos_token_id=1, tie_word_embeddings=False, initializer_factor=3.0,
-        )
-    ).eval()  # fmt: skip
+def test_a_decoder_that_reads_an_encoder_is_guided(encoder_decoder: PreTrainedModel) -> None:
+    model = encoder_decoder
     guide, source = heads(), [7, 8, 9, 10]
     (tokens,) = LanguageQ(model, q_heads=guide).complete([[0]], [source], greedy, 4, NEVER)
     before = [0]
