@@ -181,7 +181,7 @@ def test_what_is_out_of_range_is_refused(make: Callable[[], object]) -> None:
 
 
 def test_a_network_without_heads_is_refused(batch_of: BatchOf) -> None:
-    with pytest.raises(ConfigError, match="without Q heads"):
+    with pytest.raises(ConfigError, match="without such heads"):
         MC().loss(COIN, lambda: COIN, two_decisions(batch_of))
     with pytest.raises(ConfigError, match="without a head for V"):
         ILQL().loss(answers([[0, 0]] * 3), lambda: COIN, two_decisions(batch_of))
