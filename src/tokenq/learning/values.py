@@ -178,7 +178,7 @@ class HeadedValues(Protocol):
 
 
 def headed(values: ActionValues) -> HeadedValues:
-    """The answers themselves; raises `ConfigError` if they come from a network without Q heads."""
+    """The answers themselves; raises `ConfigError` if they come from a network without such heads."""
     if not isinstance(values, HeadedValues):
         raise ConfigError("values: got heads or afterstates for a network without such heads; load the model with them")
     return values

@@ -19,7 +19,7 @@ class PriorGuided(LogitsProcessor):
 
     Q heads read the last hidden state that `generate` computes anyway, by a hook on the model that is there inside the
     `with` block alone. With `Afterstates` each of the `top_k` tokens is tried: one token more on a copy of the
-    cache, or, with a model that has no cache of keys and values, the whole text once more.
+    cache, or, where `generate` carries none of transformers' own, the whole text once more.
 
         with PriorGuided(model, heads) as guide:
             model.generate(**prompts, logits_processor=[guide], do_sample=True)
