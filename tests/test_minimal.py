@@ -118,7 +118,7 @@ def test_loss_and_gradient_are_those_of_the_library(minimal: ModuleType, lam: fl
     def keep(*_: object) -> None:
         gradients.update({name: p.grad.clone() for name, p in theirs.network.model.named_parameters()})
 
-    theirs.optimiser.register_step_pre_hook(keep)
+    theirs.optimisers[0].register_step_pre_hook(keep)
     report = theirs.update(library_batch(reference))
 
     assert loss.item() > 0.1

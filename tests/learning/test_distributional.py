@@ -220,7 +220,7 @@ def first_gradient(objective: C51 | QRDQN, batch: Batch) -> Tensor:
     settings = Optimisation(max_grad_norm=1e9)
     learner = Learner(q, objective, target, RawRewards(), settings, Accelerator(cpu=True))
     learner.update(batch)
-    return torch.cat([learner.optimiser.state[p]["exp_avg"].flatten() * 10 for p in q.parameters()])
+    return torch.cat([learner.optimisers[0].state[p]["exp_avg"].flatten() * 10 for p in q.parameters()])
 
 
 @pytest.mark.parametrize("objective", [C51(-1.0, 2.0, 11, GAMMA), QRDQN(5, 1.0, GAMMA, Double())])

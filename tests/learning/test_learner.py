@@ -40,7 +40,7 @@ def batch(learner_for: LearnerFor, random_episodes: Episodes, recorded: Recorded
 def first_gradient(learner: Learner, batch: Batch) -> dict[str, torch.Tensor]:
     """The (unclipped) gradient of an update, read from Adam's first moment: a tenth of it."""
     learner.update(batch)
-    state = learner.optimiser.state
+    state = learner.optimisers[0].state
     return {name: state[p]["exp_avg"] * 10 for name, p in learner.network.named_parameters() if p in state}
 
 
@@ -99,11 +99,11 @@ def test_priority_is_the_mean_error_of_rated_decisions(batch: Batch, learner_for
 def test_diverged_is_raised_before_anything_changes(value: float, batch: Batch, learner_for: LearnerFor) -> None:
     learner = learner_for(Soft(Head()), target=TargetConfig(Polyak(0.5)))
     learner.update(batch)
-    before = copy.deepcopy([learner.network.state_dict(), learner.optimiser.state_dict(), learner.target.tensors()])
+    before = copy.deepcopy([learner.network.state_dict(), learner.optimisers[0].state_dict(), learner.target.tensors()])
     bad = replace(batch, rewards=torch.where(batch.rated, value, 0.0))
     with pytest.raises(Diverged, match="update 2: loss or gradient is not finite"):
         learner.update(bad)
-    after = [learner.network.state_dict(), learner.optimiser.state_dict()["state"], learner.target.tensors()]
+    after = [learner.network.state_dict(), learner.optimisers[0].state_dict()["state"], learner.target.tensors()]
     flat = [torch.equal(a, after[0][name]) for name, a in before[0].items()]
     flat += [torch.equal(a, after[2][name]) for name, a in before[2].items()]
     flat += [torch.equal(s[k], after[1][i][k]) for i, s in before[1]["state"].items() for k in s]
@@ -140,13 +140,35 @@ def test_value_head_never_trains_the_trunk(batch: Batch, learner_for: LearnerFor
     assert all(p.grad is not None for p in learner.network.value_head.parameters())
 
 
+def test_muon_turns_matrices_of_layers_and_leaves_heads_and_the_rest_to_adamw(
+    batch: Batch, learner_for: LearnerFor
+) -> None:
+    objective = Soft(Head(0.3, samples=0, learning_rate=0.5))
+    learner = learner_for(objective, optim="muon", learning_rate=0.01, warmup_steps=2, weight_decay=0.0)
+    before = {name: p.detach().clone() for name, p in learner.network.named_parameters()}
+    report = learner.update(batch)
+    assert report.metrics["learning_rate"] == 0.005
+    adamw, turning = learner.optimisers
+    assert [group["lr"] for group in (*adamw.param_groups, *turning.param_groups)] == [0.005, 0.25, 0.005]
+    moved = {name: p.detach() - before[name] for name, p in learner.network.named_parameters()}
+    for name, way in moved.items():
+        if ".h." in name and way.ndim == 2:
+            # Of a wide matrix Newton-Schulz reaches directions that the gradient has, here at least the first one.
+            size = torch.linalg.svdvals(way)[0] / (0.005 * 0.2 * max(way.shape) ** 0.5)
+            assert 0.6 < size < 1.4, name
+        else:
+            rate = 0.25 if name.startswith("value_head.") else 0.005
+            assert way.abs().max() == pytest.approx(rate, rel=0.01) or not way.any(), name
+    assert sum(p.numel() for group in turning.param_groups for p in group["params"]) == 2 * 16 * (48 + 16 + 64 + 64)
+
+
 def test_head_has_its_own_rate_and_its_own_clip(batch: Batch, learner_for: LearnerFor) -> None:
     objective = Soft(Head(0.3, samples=0, learning_rate=0.5, max_grad_norm=1e-3))
     learner = learner_for(objective, learning_rate=1e-4, warmup_steps=2, max_grad_norm=1e-2)
     report = learner.update(batch)
-    assert [group["lr"] for group in learner.optimiser.param_groups] == [0.5e-4, 0.25]
+    assert [group["lr"] for group in learner.optimisers[0].param_groups] == [0.5e-4, 0.25]
     assert report.metrics["learning_rate"] == 0.5e-4
-    moments = {name: learner.optimiser.state[p]["exp_avg"] * 10 for name, p in learner.network.named_parameters()}
+    moments = {name: learner.optimisers[0].state[p]["exp_avg"] * 10 for name, p in learner.network.named_parameters()}
     head = torch.cat([m.flatten() for name, m in moments.items() if name.startswith("value_head.")])
     policy = torch.cat([m.flatten() for name, m in moments.items() if not name.startswith("value_head.")])
     assert float(head.norm()) == pytest.approx(1e-3, rel=1e-3)

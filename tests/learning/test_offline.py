@@ -282,8 +282,8 @@ def test_heads_have_their_own_rate_and_their_own_clip(
     objective = ILQL(Heads(samples=0, learning_rate=0.5, max_grad_norm=1e-3))
     learner = learner_for(objective, learning_rate=1e-4, warmup_steps=2, max_grad_norm=1e-2)
     report = learner.update(recorded(LanguageQ(learner.network.model), random_episodes(6)))
-    assert [group["lr"] for group in learner.optimiser.param_groups] == [0.5e-4, 0.25]
-    moments = {name: learner.optimiser.state[p]["exp_avg"] * 10 for name, p in learner.network.named_parameters()}
+    assert [group["lr"] for group in learner.optimisers[0].param_groups] == [0.5e-4, 0.25]
+    moments = {name: learner.optimisers[0].state[p]["exp_avg"] * 10 for name, p in learner.network.named_parameters()}
     heads = torch.cat([m.flatten() for name, m in moments.items() if name.startswith("q_heads.")])
     policy = torch.cat([m.flatten() for name, m in moments.items() if not name.startswith("q_heads.")])
     assert float(heads.norm()) == pytest.approx(1e-3, rel=1e-3)

@@ -46,6 +46,7 @@ ONLINE = replace(
     generation_batch_size=6,
     steps_per_generation=3,
     objective=Soft(values=Head(samples=2), lam=0.9),
+    optim="muon",
     target=TargetConfig(sync=Adaptive(start=2, end=9)),
     replay=ReplayConfig(capacity_episodes=70, sampler=Recent()),
 )

@@ -5,6 +5,7 @@ counts those of all environments together: their number changes no period.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tokenq.acting.explore import Boltzmann, EpsilonGreedy, Greedy
 from tokenq.config.checks import at_least, checked_seed, not_negative, positive
@@ -13,7 +14,6 @@ from tokenq.envs.atari import Atari
 from tokenq.envs.control import Gymnasium
 from tokenq.errors import ConfigError
 from tokenq.learning.distributional import C51, QRDQN
-from tokenq.learning.learner import Optimiser
 from tokenq.learning.objectives import DQN, DoubleDQN, Munchausen, Vocabulary
 from tokenq.learning.q_lambda import QLambda
 from tokenq.learning.sync import Periodic
@@ -89,7 +89,7 @@ class ControlConfig:
     """Transitions per forward pass and device, >= 1."""
     gradient_accumulation_steps: int = 1
     """Forward passes per update, >= 1."""
-    optim: Optimiser = "adamw"
+    optim: Literal["adamw", "sgd"] = "adamw"
     """How parameters follow gradients: sgd is a step of `learning_rate` times the mean gradient of the batch."""
     learning_rate: float = 1e-3
     """Step size of the optimiser, > 0."""

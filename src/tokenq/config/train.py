@@ -22,6 +22,7 @@ from tokenq.errors import ConfigError
 from tokenq.learning.learner import Clock
 from tokenq.learning.objectives import DQN, DoubleDQN, Soft
 from tokenq.learning.offline import CQL, ILQL, MC
+from tokenq.learning.optimisers import Optimiser
 from tokenq.learning.scaling import PerPrompt, RawRewards, Standardise, WorstIsZero
 from tokenq.learning.target import TargetConfig
 from tokenq.learning.values import Afterstates
@@ -122,8 +123,10 @@ class TrainConfig:
     """The store of episodes."""
     reward_scale: RawRewards | WorstIsZero | Standardise | PerPrompt | None = None
     """How returns are shifted and scaled; null: standardise where all text is fresh, else worst_is_zero."""
+    optim: Optimiser = "adamw"
+    """The optimiser; `muon`: Muon for the matrices of the layers, AdamW for the rest."""
     learning_rate: float = 3e-4
-    """Step size of AdamW, > 0."""
+    """Step size of the optimiser, > 0."""
     lr_scheduler_type: Decay = "constant"
     """How the step size falls from the first update on, to 0 after the last one; the warm-up multiplies it."""
     warmup_steps: int = 0

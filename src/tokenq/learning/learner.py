@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NoReturn, Protocol, runtime_checkable
+from itertools import chain
+from typing import Any, Literal, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,13 +16,14 @@ from tokenq.errors import ConfigError, Diverged
 from tokenq.learning.microbatches import split
 from tokenq.learning.objectives import Loss
 from tokenq.learning.objectives import Target as TargetValues
+from tokenq.learning.optimisers import matrices_of_layers, muon
 from tokenq.learning.scaling import PerPrompt, RawRewards, ReturnStatistics, Standardise, WorstIsZero, returns_from
 from tokenq.learning.target import Target
 from tokenq.learning.values import ActionValues, Afterstates, Head, Heads, Logits, Raw
 from tokenq.ops import schedules
 from tokenq.types import Batch, Episode
 
-Optimiser = Literal["adamw", "sgd"]
+Optimiser = Literal["adamw", "muon", "sgd"]
 Clock = Literal["decision", "turn"]
 """What a discount is for: every decision, or every turn of a conversation, however many tokens it has."""
 
@@ -47,7 +49,10 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Optimisation:
-    """AdamW, or plain stochastic gradient descent, with one learning-rate schedule for all parameters."""
+    """AdamW, Muon with AdamW, or plain stochastic gradient descent, with one learning-rate schedule for all parameters.
+
+    Muon takes the matrices of the layers; what else there is, heads included, is left to AdamW.
+    """
 
     learning_rate: float = 3e-4
     schedule: schedules.Decay = "constant"
@@ -122,19 +127,38 @@ class Learner:
         they are rounded differently."""
         self.parts = _parts(network)
         self.head = objective.values
-        kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimisation.optim]
-        self.optimiser = kind(self._groups(), weight_decay=optimisation.weight_decay, fused=True)
+        self.optimisers = self._optimisers()
+        for group in self._groups:
+            group["base"] = group["lr"]
 
-    def _groups(self) -> list[dict[str, object]]:
-        rate = self.optimisation.learning_rate
-        policy = {"params": self.parts["trunk"] + self.parts["readout"], "base": rate, "lr": rate}
-        heads = self.parts["value_head"] + self.parts["q_heads"]
-        if not heads:
-            return [policy]
-        if not isinstance(self.head, Head | Heads | Afterstates):
-            unused = "the network has Q heads or a value head that this objective never trains"
-            raise ConfigError(f"values: {unused}; load it without")
-        return [policy, {"params": heads, "base": self.head.learning_rate, "lr": rate}]
+    def _optimisers(self) -> list[torch.optim.Optimizer]:
+        settings, heads = self.optimisation, self.parts["value_head"] + self.parts["q_heads"]
+        rate, decay = settings.learning_rate, settings.weight_decay
+        turned = list(self._turned())
+        groups: list[dict[str, Any]] = [{"params": [p for p in self.policy if all(p is not t for t in turned)]}]
+        if heads:
+            if not isinstance(self.head, Head | Heads | Afterstates):
+                unused = "the network has Q heads or a value head that this objective never trains"
+                raise ConfigError(f"values: {unused}; load it without")
+            groups.append({"params": heads, "lr": self.head.learning_rate})
+        kind = torch.optim.SGD if settings.optim == "sgd" else torch.optim.AdamW
+        found: list[torch.optim.Optimizer] = [kind(groups, lr=rate, weight_decay=decay, fused=True)]
+        return [*found, muon(turned, rate, decay)] if turned else found
+
+    def _turned(self) -> Iterable[nn.Parameter]:
+        if self.optimisation.optim != "muon":
+            return ()
+        own = {name: p for name, p in self.network.named_parameters() if any(p is q for q in self.policy)}
+        return matrices_of_layers(own).values()
+
+    @property
+    def policy(self) -> list[nn.Parameter]:
+        """What is trained of the network itself, without heads."""
+        return self.parts["trunk"] + self.parts["readout"]
+
+    @property
+    def _groups(self) -> Iterator[dict[str, Any]]:
+        return chain.from_iterable(optimiser.param_groups for optimiser in self.optimisers)
 
     def observe(self, episodes: Iterable[Episode]) -> None:
         """Take the returns of new episodes into the running statistics."""
@@ -173,7 +197,7 @@ class Learner:
         """
         batch = self.scaled(batch)
         factor = self.optimisation.factor(self.update_count)
-        for group in self.optimiser.param_groups:
+        for group in self._groups:
             group["lr"] = group["base"] * factor
         total = batch.rated.sum().clamp(min=1)
         if lagging is not None and self.optimisation.microbatches == 1:
@@ -186,17 +210,19 @@ class Learner:
         if not bool(torch.stack([loss, *norms.values()]).isfinite().all()):
             self._refuse(loss, norms)
         self._clip(norms)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad()
         self.update_count += 1
         self.target.follow(self.update_count)
-        numbers: dict[str, float | Tensor] = {"loss": loss, "learning_rate": self.optimiser.param_groups[0]["lr"]}
+        numbers: dict[str, float | Tensor] = {"loss": loss, "learning_rate": self.optimisation.learning_rate * factor}
         numbers |= {f"grad_norm/{name}": norm for name, norm in norms.items()}
         numbers["target_lag"] = self.target.lag
         return Report(self.update_count, numbers, losses, batch.rated, batch.index)
 
     def _refuse(self, loss: Tensor, norms: dict[str, Tensor]) -> NoReturn:
-        self.optimiser.zero_grad()
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
         found = {"loss": float(loss)} | {f"grad_norm/{name}": float(norm) for name, norm in norms.items()}
         raise Diverged(f"update {self.update_count + 1}: loss or gradient is not finite ({found}); lower learning_rate")
 
@@ -215,9 +241,8 @@ class Learner:
         return answers
 
     def _clip(self, norms: dict[str, Tensor]) -> None:
-        policy = self.parts["trunk"] + self.parts["readout"]
         norm = torch.stack([norms[name] for name in ("trunk", "readout") if name in norms]).norm()
-        nn.utils.clip_grads_with_norm_(policy, self.optimisation.max_grad_norm, norm)
+        nn.utils.clip_grads_with_norm_(self.policy, self.optimisation.max_grad_norm, norm)
         if isinstance(self.head, Head | Heads | Afterstates):
             part = "value_head" if isinstance(self.head, Head) else "q_heads"
             nn.utils.clip_grads_with_norm_(self.parts[part], self.head.max_grad_norm, norms[part])

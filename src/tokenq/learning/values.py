@@ -133,12 +133,7 @@ class Head:
     def __post_init__(self) -> None:
         if self.beta <= 0:
             raise ConfigError(f"beta: got {self.beta}, expected a number > 0")
-        if self.samples < 0:
-            raise ConfigError(f"samples: got {self.samples}, expected an integer >= 0")
-        if self.learning_rate <= 0 or self.max_grad_norm <= 0:
-            raise ConfigError(
-                f"learning_rate, max_grad_norm: got {self.learning_rate}, {self.max_grad_norm}, expected numbers > 0"
-            )
+        _check_training(self)
 
     def q(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B N"]:
         """Q of the taken actions, differentiable with respect to the policy and the head."""
@@ -204,12 +199,7 @@ class Heads:
     def __post_init__(self) -> None:
         if self.count not in (1, 2):
             raise ConfigError(f"count: got {self.count}, expected 1 or 2")
-        if self.samples < 0:
-            raise ConfigError(f"samples: got {self.samples}, expected an integer >= 0")
-        if self.learning_rate <= 0 or self.max_grad_norm <= 0:
-            raise ConfigError(
-                f"learning_rate, max_grad_norm: got {self.learning_rate}, {self.max_grad_norm}, expected numbers > 0"
-            )
+        _check_training(self)
 
     def q(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B N"]:
         """Q of the taken actions, differentiable."""
@@ -245,14 +235,11 @@ class Afterstates:
     """Largest norm of the heads' gradient; the language model has its own clip."""
 
     def __post_init__(self) -> None:
-        if self.ahead < 0 or self.samples < 0:
-            raise ConfigError(f"ahead, samples: got {self.ahead}, {self.samples}, expected integers >= 0")
+        if self.ahead < 0:
+            raise ConfigError(f"ahead: got {self.ahead}, expected an integer >= 0")
         if not 0 <= self.foresight < float("inf"):
             raise ConfigError(f"foresight: got {self.foresight}, expected a finite number >= 0")
-        if self.learning_rate <= 0 or self.max_grad_norm <= 0:
-            raise ConfigError(
-                f"learning_rate, max_grad_norm: got {self.learning_rate}, {self.max_grad_norm}, expected numbers > 0"
-            )
+        _check_training(self)
 
     def q(self, values: ActionValues, batch: Batch) -> Float[Tensor, "B N"]:
         """Q of the taken actions, differentiable."""
@@ -266,6 +253,15 @@ class Afterstates:
             log = head.log_probability(later, self.samples)
             losses.append(-self.foresight * log.masked_fill(~there, 0))
         return losses
+
+
+def _check_training(head: Head | Heads | Afterstates) -> None:
+    if head.samples < 0:
+        raise ConfigError(f"samples: got {head.samples}, expected an integer >= 0")
+    if head.learning_rate <= 0 or head.max_grad_norm <= 0:
+        raise ConfigError(
+            f"learning_rate, max_grad_norm: got {head.learning_rate}, {head.max_grad_norm}, expected numbers > 0"
+        )
 
 
 def _later(row: Shaped[Tensor, "B N"], k: int) -> Shaped[Tensor, "B N"]:

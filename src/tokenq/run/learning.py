@@ -31,7 +31,7 @@ def optimisation(config: TrainConfig | ControlConfig) -> Optimisation:
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         microbatches=config.gradient_accumulation_steps,
-        optim=config.optim if isinstance(config, ControlConfig) else "adamw",
+        optim=config.optim,
     )
 
 
@@ -88,7 +88,7 @@ def restored(run: Resumable, folder: Path) -> Iterator[dict[str, Any]]:
 def _learner_state(learner: Learner) -> dict[str, Any]:
     return {
         "parameters": {n: p.detach() for n, p in learner.network.named_parameters() if p.requires_grad},
-        "optimiser": learner.optimiser.state_dict(),
+        "optimisers": [optimiser.state_dict() for optimiser in learner.optimisers],
         "target": learner.target.tensors(),
         "target_counters": learner.target.counters(),
         "statistics": asdict(learner.statistics),
@@ -101,7 +101,8 @@ def _restore_learner(learner: Learner, state: dict[str, Any]) -> None:
     for name, parameter in learner.network.named_parameters():
         if parameter.requires_grad:
             parameter.data.copy_(state["parameters"][name])
-    learner.optimiser.load_state_dict(state["optimiser"])
+    for optimiser, own in zip(learner.optimisers, state["optimisers"], strict=True):
+        optimiser.load_state_dict(own)
     learner.target.restore(state["target"], state["target_counters"])
     learner.statistics = ReturnStatistics(**state["statistics"])
     learner.update_count = state["update"]
