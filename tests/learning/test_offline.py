@@ -132,6 +132,17 @@ def test_mc_of_afterstates_by_hand(batch_of: BatchOf) -> None:
     assert loss.per_decision[0].tolist() == pytest.approx([half(1) + 0.5 * LN2 + foreseen, half(1) + 0.5 * LN2])
 
 
+@pytest.mark.parametrize("make", [ILQL, CQL, MC])
+def test_noise_leaves_out_of_cloning_what_was_drawn_blindly(make: Callable[..., Guided], batch_of: BatchOf) -> None:
+    """The policy gives both actions ¾; if half of the log is the toss of a coin, they are ¾/2 + ½/2 of it."""
+    policy = Dense(torch.tensor([[[LN3, 0], [0, LN3], [0, 0]]]))
+    heads = (Dense(torch.zeros(1, 3, 2)),)
+    online = q_heads.Guided(policy, heads, torch.ones(1, 3, dtype=torch.bool), 1.0, 0, torch.zeros(1, 3))
+    objective = make(conservative=0.0, cloning=2.0, noise=0.5)
+    loss = objective.loss(online, lambda: online, batch_of([[0, 1]], rewards=[[0.0, 0.0]], continues=[[1.0, 0.0]]))
+    assert loss.per_decision[0].tolist() == pytest.approx([-2 * math.log(5 / 8)] * 2)
+
+
 def test_mc_asks_the_target_network_only_where_a_rating_is_missing(batch_of: BatchOf) -> None:
     def never() -> q_heads.Guided:
         raise AssertionError("nothing bootstraps")
@@ -162,6 +173,7 @@ def test_the_conservative_term_moves_the_solution_as_the_equation_says(batch_of:
         lambda: ILQL(gamma=1.1),
         lambda: CQL(conservative=-0.1),
         lambda: MC(cloning=float("inf")),
+        lambda: MC(noise=1.0),
         lambda: MC(values=Afterstates(), guidance=Guidance(top_k=2)),
         lambda: MC(values=Afterstates(), conservative=0.0),
         lambda: Afterstates(ahead=-1),

@@ -3,7 +3,7 @@
 The model itself is cloned from the data and stays the policy that Q guides when text is written (`values.Guidance`).
 All three add to the error of Q, summed over the Q heads, α·(−log softmax Q(s, ·)[a]) for each head, the conservative
 term of Kumar et al. 2020 (CQL, arXiv 2006.04779, eq. 4, whose log-sum-exp minus the taken Q is this cross-entropy),
-and w·(−log π_β(a|s)), which is cloning.
+and w·(−log π_β(a|s)), which is cloning. Of logs that were written blindly in part, `noise` leaves that part out.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from torch import Tensor
 from tokenq.errors import ConfigError
 from tokenq.learning.objectives import Loss, Plausible, Target, Vocabulary
 from tokenq.learning.values import ActionValues, Afterstates, Guidance, HeadedValues, Heads, Raw, headed
-from tokenq.ops.losses import expectile, squared_error
+from tokenq.ops.losses import blurred, expectile, squared_error
 from tokenq.ops.returns import lambda_returns
 from tokenq.types import Batch
 
@@ -47,6 +47,8 @@ class ILQL:
     """α >= 0, the weight of the conservative term."""
     cloning: float = 1.0
     """w >= 0, the weight of cloning the data."""
+    noise: float = 0.0
+    """Share of the logged actions that were drawn blindly, in [0, 1): what is cloned is the rest."""
 
     plausible: ClassVar[int] = 0
     """No candidate tokens are stored: nothing is maximised."""
@@ -89,6 +91,8 @@ class CQL:
     """α >= 0, the weight of the conservative term."""
     cloning: float = 1.0
     """w >= 0, the weight of cloning the data."""
+    noise: float = 0.0
+    """Share of the logged actions that were drawn blindly, in [0, 1): what is cloned is the rest."""
 
     has_value: ClassVar[bool] = False
     """The value of a state is the maximum over Q."""
@@ -137,6 +141,8 @@ class MC:
     """α >= 0, the weight of the conservative term; with afterstates 0."""
     cloning: float = 1.0
     """w >= 0, the weight of cloning the data."""
+    noise: float = 0.0
+    """Share of the logged actions that were drawn blindly, in [0, 1): what is cloned is the rest."""
 
     plausible: ClassVar[int] = 0
     """No candidate tokens are stored: nothing is maximised."""
@@ -190,7 +196,8 @@ def _fit(
     if objective.conservative > 0:
         losses += [-objective.conservative * head.log_probability(batch.actions, samples) for head in values.heads]
     if objective.cloning > 0:
-        losses.append(-objective.cloning * values.policy.log_probability(batch.actions, samples))
+        log = values.policy.log_probability(batch.actions, samples)
+        losses.append(-objective.cloning * blurred(log, objective.noise, values.policy.choices))
     return Loss(torch.stack(losses).sum(0), reduce(torch.minimum, taken).detach(), goal)
 
 
@@ -201,3 +208,5 @@ def _check(objective: Guided) -> None:
         weight = getattr(objective, name)
         if not 0 <= weight < float("inf"):
             raise ConfigError(f"{name}: got {weight}, expected a finite number >= 0")
+    if not 0 <= objective.noise < 1:
+        raise ConfigError(f"noise: got {objective.noise}, expected a number in [0, 1)")

@@ -61,6 +61,10 @@ class ActionValues(Protocol):
 class TokenValues(ActionValues, Protocol):
     """Those of a model that writes by its own logits: it also knows what is left of them without some tokens."""
 
+    @property
+    def choices(self) -> int:
+        """How many tokens there are."""
+
     def rest(self, known: Int[Tensor, "B N k"], samples: int) -> Float[Tensor, "B N"]:
         """Log-sum-exp over all tokens but k known ones, at s_0 to s_{N-1}.
 
@@ -156,7 +160,7 @@ class HeadedValues(Protocol):
     """Answers of a model with Q heads: those of the model itself, and those of each head about Q."""
 
     @property
-    def policy(self) -> ActionValues:
+    def policy(self) -> TokenValues:
         """The model's own answers: the policy that is cloned from the data."""
 
     @property

@@ -27,6 +27,11 @@ class Dense:
         """The same answers at the states after the decisions."""
         return Dense(self.values[:, 1:], None if self.state_value is None else self.state_value[:, 1:])
 
+    @property
+    def choices(self) -> int:
+        """A, the number of actions."""
+        return self.values.shape[-1]
+
     def at(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """The value of each taken action, differentiable."""
         return Dense(self.values[:, :-1]).taken(actions)
@@ -108,6 +113,11 @@ class Factored:
         """The same answers at the states after the decisions."""
         value = None if self.state_value is None else self.state_value[:, 1:]
         return Factored(self.hidden[:, 1:], self.readout, self.valid[:, 1:], value)
+
+    @property
+    def choices(self) -> int:
+        """V, the number of tokens."""
+        return self.readout.weight.shape[0]
 
     def at(self, actions: Int[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """The logit of each taken token; its gradient touches one row of the output matrix per decision."""

@@ -58,7 +58,7 @@ def decision_loss(network: QNetwork, batch: Batch, noise: float = 0.0) -> Float[
             raise ConfigError(f"noise: got {noise} for a reader of spans, expected 0")
         answers: Any = network(batch)  # dense, for there are no heads
         log = answers.log_probability(batch.actions, samples=0)[batch.decided]
-        return -blurred(log, noise, answers.values.shape[-1]).mean()
+        return -blurred(log, noise, answers.choices).mean()
     states = network.hidden_states(batch.texts)[:, :-1][batch.decided]
     return network.readout.cross_entropy(states, batch.actions[batch.decided], noise)
 

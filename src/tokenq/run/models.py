@@ -137,8 +137,12 @@ def _check_stages(config: TrainConfig, model: Any) -> None:
     """Raise `ConfigError` for what a stage would find out too late, or never."""
     if isinstance(config.objective.values, Afterstates):
         heads.check_afterstates(model)
-    if config.finetune.noise > 0 and _reads_spans(model, config):
-        raise ConfigError(f"finetune.noise: got {config.finetune.noise} for a reader of spans, expected 0")
+    noises = {"finetune.noise": config.finetune.noise}
+    if isinstance(config.objective, Guided):
+        noises["objective.noise"] = config.objective.noise
+    for name, noise in noises.items():
+        if noise > 0 and _reads_spans(model, config):
+            raise ConfigError(f"{name}: got {noise} for a reader of spans, expected 0")
     if config.finetune.max_steps > 0 and config.row_task is None:
         check_decides(model)
     held_out = config.finetune.eval_dataset or config.eval_dataset
