@@ -99,6 +99,16 @@ def test_beta_without_heads_is_refused(start: Start, capsys: pytest.CaptureFixtu
     assert "trained without Q heads" in capsys.readouterr().err
 
 
+def test_adapters_learn_from_afterstates_by_muon_and_leave_a_merged_model(start: Start) -> None:
+    lora = {"use_peft": True, "lora_r": 2, "lora_target_modules": ["c_attn"], "optim": "muon"}
+    folder = run_of(start, "mc", AFTERSTATES, target={"sync": "none"}, **lora)
+    before, after = (load_file(folder / place / "model.safetensors") for place in ("start", "model"))
+    assert before.keys() == after.keys()
+    assert {name for name in before if not before[name].equal(after[name])} == {"transformer.h.0.attn.c_attn.weight"}
+    assert load_file(folder / "model" / "q_heads.safetensors")["worth.outer.weight"].abs().max() > 0
+    assert main(["generate", str(folder), "--prompt", "b", "--beta", "3"]) == 0
+
+
 def test_a_run_that_is_taken_up_again_leaves_the_same_bytes(start: Start) -> None:
     whole, broken = run_of(start, "ilql"), run_of(start, "ilql", max_steps=4)
     assert main(["train", str(broken / "config.yaml"), "--max_steps", "6", "--resume", "true"]) == 0
