@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tokenq.errors import CheckpointError
-from tokenq.learning.values import ActionValues, HeadedValues
+from tokenq.learning.values import ActionValues, HeadedValues, TokenValues
 from tokenq.nets.action_values import Dense
 from tokenq.nets.heads import Q_HEADS, load_q_heads, q_heads
 from tokenq.nets.language import LanguageQ
@@ -47,6 +47,7 @@ def test_fresh_heads_answer_zero_and_leave_the_policy_alone(
     batch = recorded(alone, random_episodes(4))
     found, plain = network(batch), alone(batch)
     assert isinstance(found, Guided) and isinstance(found, ActionValues) and isinstance(found, HeadedValues)
+    assert isinstance(found.policy, TokenValues) and found.policy.choices == 31
     assert not isinstance(plain, HeadedValues)
     assert all((head.at(batch.actions) == 0).all() for head in found.heads)
     assert found.state_value is not None and (found.state_value == 0).all()

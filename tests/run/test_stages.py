@@ -18,6 +18,8 @@ from tokenq.config.train import TrainConfig
 from tokenq.envs.classification import Classification
 from tokenq.envs.questions import QuestionAnswering
 from tokenq.errors import CheckpointError, ConfigError
+from tokenq.learning.objectives import Soft
+from tokenq.learning.offline import MC
 from tokenq.nets.architectures import Encoder, Transformer
 from tokenq.nets.loading import Lora
 from tokenq.nets.pretext import Causal
@@ -167,15 +169,17 @@ def test_noise_that_is_no_share_is_refused(make: Callable[[], Any]) -> None:
         make()
 
 
-def test_a_reader_of_spans_is_not_told_of_noise(tmp_path: Path, jsonl: Callable[..., str]) -> None:
+@pytest.mark.parametrize("where", ["finetune", "objective"])
+def test_a_reader_of_spans_is_not_told_of_noise(where: str, tmp_path: Path, jsonl: Callable[..., str]) -> None:
     rows = jsonl([{"context": "a b", "question": "b", "answers": {"text": ["b"], "answer_start": [2]}}])
     config = TrainConfig(
         task=QuestionAnswering(),
         prompt_dataset=rows,
         pretrain=PretrainConfig(max_steps=1, architecture=Encoder(layers=1, width=16, heads=2), tokenizer=Words()),
-        finetune=FinetuneConfig(max_steps=1, noise=0.2),
+        finetune=FinetuneConfig(max_steps=1, noise=0.2 if where == "finetune" else 0.0),
+        objective=MC(noise=0.2) if where == "objective" else Soft(),
         output_dir=str(tmp_path / "run"),
     )
-    with pytest.raises(ConfigError, match=r"finetune\.noise: got 0\.2 for a reader"):
+    with pytest.raises(ConfigError, match=rf"{where}\.noise: got 0\.2 for a reader"):
         finetune(config)
     assert not (tmp_path / "run" / "pretrain").exists()

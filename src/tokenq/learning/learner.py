@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from typing import Any, Literal, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,7 +22,6 @@ from tokenq.learning.values import ActionValues, Afterstates, Head, Heads, Logit
 from tokenq.ops import schedules
 from tokenq.types import Batch, Episode
 
-Optimiser = Literal["adamw", "muon", "sgd"]
 Clock = Literal["decision", "turn"]
 """What a discount is for: every decision, or every turn of a conversation, however many tokens it has."""
 
@@ -61,7 +59,7 @@ class Optimisation:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     microbatches: int = 1
-    optim: Optimiser = "adamw"
+    optim: Literal["adamw", "muon", "sgd"] = "adamw"
 
     def factor(self, update: int) -> float:
         """What every learning rate is multiplied with at an update, in [0, 1]."""
@@ -101,7 +99,7 @@ class Report:
 
 
 class Learner:
-    """Owns the online network, its optimiser, the target network and the running statistics of returns."""
+    """Owns the online network, its optimisers, the target network and the running statistics of returns."""
 
     def __init__(
         self,
@@ -134,31 +132,27 @@ class Learner:
     def _optimisers(self) -> list[torch.optim.Optimizer]:
         settings, heads = self.optimisation, self.parts["value_head"] + self.parts["q_heads"]
         rate, decay = settings.learning_rate, settings.weight_decay
-        turned = list(self._turned())
-        groups: list[dict[str, Any]] = [{"params": [p for p in self.policy if all(p is not t for t in turned)]}]
+        policy = set(self._policy)
+        own = {name: p for name, p in self.network.named_parameters() if p in policy}
+        inner = matrices_of_layers(own) if settings.optim == "muon" else {}
+        groups: list[dict[str, Any]] = [{"params": [p for name, p in own.items() if name not in inner]}]
         if heads:
             if not isinstance(self.head, Head | Heads | Afterstates):
                 unused = "the network has Q heads or a value head that this objective never trains"
                 raise ConfigError(f"values: {unused}; load it without")
             groups.append({"params": heads, "lr": self.head.learning_rate})
         kind = torch.optim.SGD if settings.optim == "sgd" else torch.optim.AdamW
-        found: list[torch.optim.Optimizer] = [kind(groups, lr=rate, weight_decay=decay, fused=True)]
-        return [*found, muon(turned, rate, decay)] if turned else found
-
-    def _turned(self) -> Iterable[nn.Parameter]:
-        if self.optimisation.optim != "muon":
-            return ()
-        own = {name: p for name, p in self.network.named_parameters() if any(p is q for q in self.policy)}
-        return matrices_of_layers(own).values()
+        filled = [group for group in groups if group["params"]]
+        found: list[torch.optim.Optimizer] = [kind(filled, lr=rate, weight_decay=decay, fused=True)] if filled else []
+        return [*found, muon(inner.values(), rate, decay)] if inner else found
 
     @property
-    def policy(self) -> list[nn.Parameter]:
-        """What is trained of the network itself, without heads."""
+    def _policy(self) -> list[nn.Parameter]:
         return self.parts["trunk"] + self.parts["readout"]
 
     @property
-    def _groups(self) -> Iterator[dict[str, Any]]:
-        return chain.from_iterable(optimiser.param_groups for optimiser in self.optimisers)
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimiser in self.optimisers for group in optimiser.param_groups]
 
     def observe(self, episodes: Iterable[Episode]) -> None:
         """Take the returns of new episodes into the running statistics."""
@@ -242,7 +236,7 @@ class Learner:
 
     def _clip(self, norms: dict[str, Tensor]) -> None:
         norm = torch.stack([norms[name] for name in ("trunk", "readout") if name in norms]).norm()
-        nn.utils.clip_grads_with_norm_(self.policy, self.optimisation.max_grad_norm, norm)
+        nn.utils.clip_grads_with_norm_(self._policy, self.optimisation.max_grad_norm, norm)
         if isinstance(self.head, Head | Heads | Afterstates):
             part = "value_head" if isinstance(self.head, Head) else "q_heads"
             nn.utils.clip_grads_with_norm_(self.parts[part], self.head.max_grad_norm, norms[part])

@@ -3,7 +3,8 @@
 The model itself is cloned from the data and stays the policy that Q guides when text is written (`values.Guidance`).
 All three add to the error of Q, summed over the Q heads, α·(−log softmax Q(s, ·)[a]) for each head, the conservative
 term of Kumar et al. 2020 (CQL, arXiv 2006.04779, eq. 4, whose log-sum-exp minus the taken Q is this cross-entropy),
-and w·(−log π_β(a|s)), which is cloning. Of logs that were written blindly in part, `noise` leaves that part out.
+and w·(−log π_β(a|s)), which is cloning. Cloning leaves out the share `noise` that was drawn blindly
+(`ops.losses.blurred`).
 """
 
 from dataclasses import dataclass, field
@@ -48,7 +49,7 @@ class ILQL:
     cloning: float = 1.0
     """w >= 0, the weight of cloning the data."""
     noise: float = 0.0
-    """Share of the logged actions that were drawn blindly, in [0, 1): what is cloned is the rest."""
+    """Share of the logged actions that were drawn blindly from all tokens or labels, in [0, 1): the rest is cloned."""
 
     plausible: ClassVar[int] = 0
     """No candidate tokens are stored: nothing is maximised."""
@@ -92,7 +93,7 @@ class CQL:
     cloning: float = 1.0
     """w >= 0, the weight of cloning the data."""
     noise: float = 0.0
-    """Share of the logged actions that were drawn blindly, in [0, 1): what is cloned is the rest."""
+    """Share of the logged actions that were drawn blindly from all tokens or labels, in [0, 1): the rest is cloned."""
 
     has_value: ClassVar[bool] = False
     """The value of a state is the maximum over Q."""
@@ -142,7 +143,7 @@ class MC:
     cloning: float = 1.0
     """w >= 0, the weight of cloning the data."""
     noise: float = 0.0
-    """Share of the logged actions that were drawn blindly, in [0, 1): what is cloned is the rest."""
+    """Share of the logged actions that were drawn blindly from all tokens or labels, in [0, 1): the rest is cloned."""
 
     plausible: ClassVar[int] = 0
     """No candidate tokens are stored: nothing is maximised."""
@@ -210,3 +211,5 @@ def _check(objective: Guided) -> None:
             raise ConfigError(f"{name}: got {weight}, expected a finite number >= 0")
     if not 0 <= objective.noise < 1:
         raise ConfigError(f"noise: got {objective.noise}, expected a number in [0, 1)")
+    if objective.noise > 0 and objective.cloning == 0:
+        raise ConfigError(f"noise: got {objective.noise} with cloning 0, which clones nothing; expected 0")

@@ -20,7 +20,7 @@ def optimisers(
 ) -> list[torch.optim.Optimizer]:
     """Those of supervised learning: AdamW for all parameters, given by name, or Muon for the matrices of the layers.
 
-    Raises `ConfigError` where `muon` does.
+    Raises `ConfigError` where `matrices_of_layers` does.
     """
     inner = matrices_of_layers(parameters) if optim == "muon" else {}
     rest = [parameter for name, parameter in parameters.items() if name not in inner]
@@ -33,7 +33,10 @@ def optimisers(
 
 
 def matrices_of_layers(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """What Muon is for. Raises `ConfigError` if there is none among the parameters, which are given by name."""
+    """What Muon is for, with T5's table of relative positions, which stands in a layer.
+
+    Raises `ConfigError` if there is none among the parameters, which are given by name.
+    """
     inner = {name: p for name, p in parameters.items() if p.ndim == 2 and LAYER.search(name)}
     if not inner:
         raise ConfigError("optim: got muon, but no matrix of a layer is trained; expected adamw")

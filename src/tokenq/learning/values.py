@@ -63,7 +63,7 @@ class TokenValues(ActionValues, Protocol):
 
     @property
     def choices(self) -> int:
-        """How many tokens there are."""
+        """How many tokens, or labels, there are."""
 
     def rest(self, known: Int[Tensor, "B N k"], samples: int) -> Float[Tensor, "B N"]:
         """Log-sum-exp over all tokens but k known ones, at s_0 to s_{N-1}.
