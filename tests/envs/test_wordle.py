@@ -106,10 +106,10 @@ def test_what_is_most_informative_by_hand() -> None:
     assert Informed().act(game, np.random.default_rng(0)) == "mplch"
 
 
-def test_a_guess_in_one_word_is_answered_with_its_letters_their_colours_and_the_places_that_matter() -> None:
+def test_a_guess_in_one_word_is_answered_with_its_letters_in_place_and_colour() -> None:
     """Hidden is ebony or one that looks the same: e is right and elsewhere, r and i nowhere."""
     words = Lexicon(("eerie", "ebony"))
-    for spelled, answer in ((True, "G Y B B Y"), (False, "e1G e2Y rB iB e5Y")):
+    for spelled, answer in ((True, "G Y B B Y"), (False, "e1G e2Y r3B i4B e5Y")):
         game = WordleGame(words, spelled)
         game.reset(seed=0)
         game.left = np.array([False, True])

@@ -36,8 +36,7 @@ class Wordle:
     """How often the log's player draws from the words that agree with all colours, not from all: in [0, 1]."""
     spelled: bool = True
     """Whether guesses are written letter by letter, "c r a n e", and answered with five colours; otherwise a guess is
-    one word, and the answer shows its letters with their colours, "cB r2Y a3G nB eB", and with places where these
-    matter."""
+    one word, and the answer shows its letters with places and colours, "c1B r2Y a3G n4B e5B", as a board does."""
     bound_games: int = 4096
     """Games that each bound is measured on, >= 2; 4,096 is the number of published evaluations."""
 
@@ -192,7 +191,7 @@ class WordleGame:
     def _answer(self, guess: int, hidden: int) -> str:
         word = self.lexicon.words[guess]
         colours = colours_of(word, self.lexicon.words[hidden])
-        board = (f"{word[i]}{'' if colour == BLACK else i + 1}{colour}" for i, colour in enumerate(colours))
+        board = (f"{word[i]}{i + 1}{colour}" for i, colour in enumerate(colours))
         return " ".join(colours if self._spelled else board)
 
 
