@@ -177,16 +177,6 @@ def test_the_conservative_term_moves_the_solution_as_the_equation_says(batch_of:
         lambda: MC(noise=0.5, cloning=0.0),
         lambda: MC(values=Afterstates(), guidance=Guidance(top_k=2)),
         lambda: MC(values=Afterstates(), conservative=0.0),
-        lambda: Afterstates(ahead=-1),
-        lambda: Afterstates(samples=-1),
-        lambda: Afterstates(foresight=-0.1),
-        lambda: Afterstates(max_grad_norm=0.0),
-        lambda: Heads(count=3),
-        lambda: Heads(samples=-1),
-        lambda: Heads(learning_rate=0.0),
-        lambda: Guidance(beta=-1.0),
-        lambda: Guidance(top_k=-1),
-        lambda: Guidance(min_p=1.1),
     ],
 )
 def test_what_is_out_of_range_is_refused(make: Callable[[], object]) -> None:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from tokenq.errors import ConfigError
 from tokenq.learning.objectives import DQN, DoubleDQN, Plausible, Soft
-from tokenq.learning.values import Head, Logits, Raw, log_ratio
+from tokenq.learning.values import Afterstates, Guidance, Head, Heads, Logits, Raw, log_ratio
 from tokenq.nets.action_values import Dense
 from tokenq.nets.language import LanguageQ, ValueHead
 from tokenq.types import Batch, Episode
@@ -83,3 +83,24 @@ def test_value_of_calibrated_logits_is_the_soft_maximum_of_their_q(beta: float, 
 def test_head_without_a_head_says_so(batch_of: Callable[..., Batch]) -> None:
     with pytest.raises(ConfigError, match="network without a value head"):
         Head().q(Dense(torch.zeros(1, 2, 3)), batch_of([[1]]))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Head(samples=-1),
+        lambda: Afterstates(ahead=-1),
+        lambda: Afterstates(samples=-1),
+        lambda: Afterstates(foresight=-0.1),
+        lambda: Afterstates(max_grad_norm=0.0),
+        lambda: Heads(count=3),
+        lambda: Heads(samples=-1),
+        lambda: Heads(learning_rate=0.0),
+        lambda: Guidance(beta=-1.0),
+        lambda: Guidance(top_k=-1),
+        lambda: Guidance(min_p=1.1),
+    ],
+)
+def test_what_is_out_of_range_is_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(ConfigError, match="got"):
+        make()
