@@ -15,7 +15,7 @@ from tokenq.errors import ConfigError, Diverged
 from tokenq.learning.microbatches import split
 from tokenq.learning.objectives import Loss
 from tokenq.learning.objectives import Target as TargetValues
-from tokenq.learning.optimisers import matrices_of_layers, muon
+from tokenq.learning.optimisers import divided, muon
 from tokenq.learning.scaling import PerPrompt, RawRewards, ReturnStatistics, Standardise, WorstIsZero, returns_from
 from tokenq.learning.target import Target
 from tokenq.learning.values import ActionValues, Afterstates, Head, Heads, Logits, Raw
@@ -130,25 +130,22 @@ class Learner:
             group["base"] = group["lr"]
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
-        settings, heads = self.optimisation, self.parts["value_head"] + self.parts["q_heads"]
+        settings, heads = self.optimisation, self.parts["value_head"] | self.parts["q_heads"]
         rate, decay = settings.learning_rate, settings.weight_decay
-        policy = set(self._policy)
-        own = {name: p for name, p in self.network.named_parameters() if p in policy}
-        inner = matrices_of_layers(own) if settings.optim == "muon" else {}
-        groups: list[dict[str, Any]] = [{"params": [p for name, p in own.items() if name not in inner]}]
+        inner, rest = divided(self._policy, settings.optim)
+        groups: list[dict[str, Any]] = [{"params": rest}] if rest else []
         if heads:
             if not isinstance(self.head, Head | Heads | Afterstates):
                 unused = "the network has Q heads or a value head that this objective never trains"
                 raise ConfigError(f"values: {unused}; load it without")
-            groups.append({"params": heads, "lr": self.head.learning_rate})
+            groups.append({"params": list(heads.values()), "lr": self.head.learning_rate})
         kind = torch.optim.SGD if settings.optim == "sgd" else torch.optim.AdamW
-        filled = [group for group in groups if group["params"]]
-        found: list[torch.optim.Optimizer] = [kind(filled, lr=rate, weight_decay=decay, fused=True)] if filled else []
-        return [*found, muon(inner.values(), rate, decay)] if inner else found
+        found: list[torch.optim.Optimizer] = [kind(groups, lr=rate, weight_decay=decay, fused=True)] if groups else []
+        return [*found, muon(inner, rate, decay)] if inner else found
 
     @property
-    def _policy(self) -> list[nn.Parameter]:
-        return self.parts["trunk"] + self.parts["readout"]
+    def _policy(self) -> dict[str, nn.Parameter]:
+        return self.parts["trunk"] | self.parts["readout"]
 
     @property
     def _groups(self) -> list[dict[str, Any]]:
@@ -199,7 +196,7 @@ class Learner:
         else:
             parts = [self._backward(part, total) for part in split(batch, self.optimisation.microbatches)]
         losses = [loss for _, loss in parts]
-        norms = {name: _norm(part) for name, part in self.parts.items() if part}
+        norms = {name: _norm(part.values()) for name, part in self.parts.items() if part}
         loss = torch.stack([mean for mean, _ in parts]).sum()
         if not bool(torch.stack([loss, *norms.values()]).isfinite().all()):
             self._refuse(loss, norms)
@@ -236,22 +233,22 @@ class Learner:
 
     def _clip(self, norms: dict[str, Tensor]) -> None:
         norm = torch.stack([norms[name] for name in ("trunk", "readout") if name in norms]).norm()
-        nn.utils.clip_grads_with_norm_(self._policy, self.optimisation.max_grad_norm, norm)
+        nn.utils.clip_grads_with_norm_(self._policy.values(), self.optimisation.max_grad_norm, norm)
         if isinstance(self.head, Head | Heads | Afterstates):
             part = "value_head" if isinstance(self.head, Head) else "q_heads"
-            nn.utils.clip_grads_with_norm_(self.parts[part], self.head.max_grad_norm, norms[part])
+            nn.utils.clip_grads_with_norm_(self.parts[part].values(), self.head.max_grad_norm, norms[part])
 
 
-def _parts(network: nn.Module) -> dict[str, list[nn.Parameter]]:
+def _parts(network: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
     readout = getattr(getattr(network, "readout", None), "weight", None)
-    parts: dict[str, list[nn.Parameter]] = {"trunk": [], "readout": [], "value_head": [], "q_heads": []}
+    parts: dict[str, dict[str, nn.Parameter]] = {"trunk": {}, "readout": {}, "value_head": {}, "q_heads": {}}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             owner = name.partition(".")[0]
             other = "readout" if parameter is readout else "trunk"
-            parts[owner if owner in ("value_head", "q_heads") else other].append(parameter)
+            parts[owner if owner in ("value_head", "q_heads") else other][name] = parameter
     return parts
 
 
-def _norm(parameters: Sequence[nn.Parameter]) -> Tensor:
+def _norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

@@ -20,27 +20,31 @@ def optimisers(
 ) -> list[torch.optim.Optimizer]:
     """Those of supervised learning: AdamW for all parameters, given by name, or Muon for the matrices of the layers.
 
-    Raises `ConfigError` where `matrices_of_layers` does.
+    Raises `ConfigError` where `divided` does.
     """
-    inner = matrices_of_layers(parameters) if optim == "muon" else {}
-    rest = [parameter for name, parameter in parameters.items() if name not in inner]
+    inner, rest = divided(parameters, optim)
     found: list[torch.optim.Optimizer] = []
     if rest:
         found.append(torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.95), weight_decay=weight_decay))
     if inner:
-        found.append(muon(inner.values(), learning_rate, weight_decay))
+        found.append(muon(inner, learning_rate, weight_decay))
     return found
 
 
-def matrices_of_layers(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """What Muon is for, with T5's table of relative positions, which stands in a layer.
+def divided(parameters: Mapping[str, nn.Parameter], optim: str) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """What Muon takes of parameters that are given by name, and the rest; without `muon` all is rest.
 
-    Raises `ConfigError` if there is none among the parameters, which are given by name.
+    Muon is for the matrices of the layers; T5's table of relative positions, which stands in one, counts as such.
+
+    Raises:
+        ConfigError: Muon is asked for, and no matrix of a layer is trained.
     """
+    if optim != "muon":
+        return [], list(parameters.values())
     inner = {name: p for name, p in parameters.items() if p.ndim == 2 and LAYER.search(name)}
     if not inner:
         raise ConfigError("optim: got muon, but no matrix of a layer is trained; expected adamw")
-    return inner
+    return list(inner.values()), [p for name, p in parameters.items() if name not in inner]
 
 
 def muon(matrices: Iterable[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
